@@ -1,0 +1,83 @@
+"""What images exist and where; no voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoseg.core.artifact import Artifact, Frozen
+from autoseg.core.labels import LabelSpace
+
+
+class Case(Frozen):
+    """One annotated examination.
+
+    Attributes:
+        name: unique within the data set.
+        images: one file per channel, or a single file that holds all channels; relative to
+            the data set's root unless absolute.
+        label: the label map's file.
+        group: what must not be split over folds, usually a patient.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path
+    group: str | None = None
+
+
+class Dataset(Artifact):
+    """A folder of annotated images: the content of ``task.json``.
+
+    Attributes:
+        name: the task's name, and its folder's in the workspace.
+        root: absolute folder of the raw data, which are never written to.
+        layout: how the folder is laid out, such as ``"decathlon"``.
+        channels: names of the channels, in order; they decide the normalization.
+        labels: what the label values mean.
+        cases: all annotated cases, sorted by name.
+    """
+
+    name: str
+    root: Path
+    layout: str
+    channels: tuple[str, ...]
+    labels: LabelSpace
+    cases: tuple[Case, ...]
+
+    def image_paths(self, case: Case) -> tuple[Path, ...]:
+        """Absolute paths of a case's image files."""
+        return tuple(self.root / image for image in case.images)
+
+    def label_path(self, case: Case) -> Path:
+        """Absolute path of a case's label map."""
+        return self.root / case.label
+
+    def case(self, name: str) -> Case:
+        """The case of a name.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise KeyError(name)
+
+
+class Split(Frozen):
+    """Who trains and who is held out, by case name."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+class Splits(Artifact):
+    """The folds of a task: the content of ``splits.json``; readable and editable.
+
+    Attributes:
+        folds: one split per fold.
+        reason: how they were made, in a sentence.
+    """
+
+    folds: tuple[Split, ...]
+    reason: str

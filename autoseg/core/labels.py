@@ -1,0 +1,142 @@
+"""What the values of a label map mean."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import model_validator
+
+from autoseg.core.artifact import Frozen
+
+
+class Structure(Frozen):
+    """A named target.
+
+    Attributes:
+        name: what users call it.
+        values: the file values that belong to it; more than one make it a region.
+    """
+
+    name: str
+    values: tuple[int, ...]
+
+
+class LabelSpace(Frozen):
+    """The structures of a task and how file values map to indices and back.
+
+    Indices are 0 for background and 1..n for the other file values in ascending order; an
+    ignore label has index n + 1. Label maps inside autoseg hold indices, files hold values.
+
+    Attributes:
+        structures: the targets, in the order users declared them.
+        background: file value of what belongs to no structure.
+        ignore: file value of voxels nobody annotated, if there is one.
+        output_values: with regions, the file value each structure is written as, later ones
+            over earlier ones.
+    """
+
+    structures: tuple[Structure, ...]
+    background: int = 0
+    ignore: int | None = None
+    output_values: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        names = [structure.name for structure in self.structures]
+        if not names:
+            raise ValueError("there is no structure besides the background")
+        if len(set(names)) != len(names):
+            raise ValueError(f"structure names must differ, got {names}")
+        for structure in self.structures:
+            if not structure.values:
+                raise ValueError(f"structure '{structure.name}' has no label value")
+            if {self.background, self.ignore} & set(structure.values):
+                raise ValueError(
+                    f"structure '{structure.name}' uses the value of background or ignore"
+                )
+        if self.has_regions and self.output_values is None:
+            raise ValueError("overlapping structures need 'output_values' (regions_class_order)")
+        if not self.has_regions and len(self.foreground_values) != len(names):
+            raise ValueError("two structures share one label value")
+        if self.output_values is not None and len(self.output_values) != len(names):
+            raise ValueError("'output_values' needs one value per structure")
+        return self
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether structures may overlap."""
+        return any(len(structure.values) > 1 for structure in self.structures)
+
+    @property
+    def foreground_values(self) -> tuple[int, ...]:
+        """File values of all structures, ascending; value i belongs to index i + 1."""
+        return tuple(sorted({value for s in self.structures for value in s.values}))
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """File values by index: background, foreground ascending, ignore label if any."""
+        ignore = () if self.ignore is None else (self.ignore,)
+        return (self.background, *self.foreground_values, *ignore)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of indices a network tells apart: background and every foreground value."""
+        return len(self.foreground_values) + 1
+
+    @property
+    def num_entries(self) -> int:
+        """Background, structures and ignore label, as a label table lists them."""
+        return 1 + len(self.structures) + (self.ignore is not None)
+
+    @property
+    def ignore_index(self) -> int | None:
+        """Index of the ignore label, if there is one."""
+        return None if self.ignore is None else self.num_classes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the structures, in declared order."""
+        return tuple(structure.name for structure in self.structures)
+
+    def indices_of(self, structure: Structure) -> tuple[int, ...]:
+        """Indices that make up a structure."""
+        return tuple(self.foreground_values.index(value) + 1 for value in structure.values)
+
+    def undeclared(self, values: npt.ArrayLike) -> tuple[int, ...]:
+        """Those of some file values that mean nothing in this label space."""
+        return tuple(sorted({int(v) for v in np.asarray(values).ravel()} - set(self.values)))
+
+    def to_indices(self, array: npt.NDArray[np.integer]) -> npt.NDArray[np.int16]:
+        """Translate file values to indices.
+
+        Args:
+            array: integer file values, any shape.
+
+        Returns:
+            int16 indices of the same shape.
+
+        Raises:
+            ValueError: if a value is not declared.
+        """
+        present = np.unique(array)
+        unknown = self.undeclared(present)
+        if unknown:
+            raise ValueError(f"label values {list(unknown)} are not declared")
+        table = np.array([self.values.index(int(value)) for value in present], dtype=np.int16)
+        return table[np.searchsorted(present, array)]
+
+    def to_values(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+        """Translate indices to file values, in the smallest unsigned type that holds them.
+
+        Args:
+            indices: integers 0..n (``num_classes - 1``), any shape.
+
+        Returns:
+            File values of the same shape; signed only if a value is negative.
+        """
+        values = np.array((self.background, *self.foreground_values), dtype=np.int64)
+        lowest, highest = int(values.min()), int(values.max())
+        dtype = np.result_type(np.min_scalar_type(lowest), np.min_scalar_type(highest))
+        return values.astype(dtype)[indices]

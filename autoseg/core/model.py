@@ -1,0 +1,59 @@
+"""A trained model: all that is needed to segment a new image."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from autoseg.core.artifact import Artifact, Frozen
+from autoseg.core.geometry import Triple
+from autoseg.core.labels import LabelSpace
+from autoseg.core.plan import Configuration, Plan, TrainingSpec
+
+
+class Member(Frozen):
+    """One set of weights.
+
+    Attributes:
+        configuration: a name in the model's plan.
+        fold: which cases were held out, such as ``"fold0"``, or ``"everything"``.
+        weights: file of the weights, relative to the model.
+    """
+
+    configuration: str
+    fold: str
+    weights: str
+
+
+class Model(Artifact):
+    """One or more sets of weights and how to use them: the content of ``bundle.json``.
+
+    Complete without the workspace it was trained in.
+
+    Attributes:
+        task: the task's name.
+        run: the training run's name.
+        channels: channel names, in the order images must bring them.
+        labels: what the output means.
+        plan: how images are prepared and what the networks look like.
+        training: the recipe the weights were found with.
+        members: the weights.
+        min_spacing: smallest spacing per axis of the training data, mm, ``(z, y, x)``.
+        max_spacing: largest spacing per axis of the training data, mm.
+        versions: of the software that trained it, by distribution name.
+    """
+
+    task: str
+    run: str
+    channels: tuple[str, ...]
+    labels: LabelSpace
+    plan: Plan
+    training: TrainingSpec
+    members: tuple[Member, ...] = Field(min_length=1)
+    min_spacing: Triple
+    max_spacing: Triple
+    versions: dict[str, str]
+
+    @property
+    def configuration(self) -> Configuration:
+        """The planned configuration of the first member."""
+        return self.plan.configurations[self.members[0].configuration]

@@ -1,0 +1,1 @@
+"""A generated data set to try everything on."""

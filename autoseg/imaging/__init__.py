@@ -1,0 +1,1 @@
+"""Pure array operations: numpy and scipy, no torch, no files."""

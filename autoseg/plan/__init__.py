@@ -1,0 +1,1 @@
+"""Derive every decision from the fingerprint."""

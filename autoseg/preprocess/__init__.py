@@ -1,0 +1,1 @@
+"""Prepare every case once."""
