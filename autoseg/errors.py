@@ -7,6 +7,7 @@
       ArtifactError         a file of the workspace or a model: broken, edited into nonsense, newer
       WorkspaceError        a stage that has not run yet, or whose results are out of date
       UnknownNameError      a name nobody registered or planned; lists the right ones
+      InterruptedRunError   the user stopped a run; all is saved
 
 A caller's mistake is a ``ValueError``; what cannot happen is an ``assert``.
 """
@@ -60,6 +61,10 @@ class WorkspaceError(AutosegError):
 
 class UnknownNameError(AutosegError):
     """A name that does not exist; the message lists those that do."""
+
+
+class InterruptedRunError(AutosegError):
+    """The user stopped a run; all is saved and the command can be repeated."""
 
 
 def _rebuild(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from autoseg.core.artifact import Artifact, Frozen
@@ -56,6 +58,12 @@ class CaseFingerprint(Frozen):
     label_voxels: tuple[int, ...]
     files: tuple[FileStamp, ...]
 
+    @property
+    def source(self) -> str:
+        """Hash of the content of all files of the case."""
+        digests = ":".join(file.digest for file in self.files)
+        return hashlib.sha256(digests.encode()).hexdigest()[:16]
+
 
 class Fingerprint(Artifact):
     """A data set, measured: the content of ``fingerprint.json``.
@@ -72,6 +80,17 @@ class Fingerprint(Artifact):
     def median_relative_size(self) -> float:
         """Median over cases of cropped volume over whole volume."""
         return float(np.median([case.relative_size for case in self.cases]))
+
+    def case(self, name: str) -> CaseFingerprint:
+        """The measurements of a case.
+
+        Raises:
+            KeyError: if it was not measured.
+        """
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise KeyError(name)
 
     @property
     def max_spacing(self) -> Triple:

@@ -27,6 +27,12 @@ class CaseScores(Frozen):
     name: str
     structures: dict[str, Scores]
 
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean Dice over the structures where it is defined, or None."""
+        defined = [s.dice for s in self.structures.values() if s.dice is not None]
+        return fmean(defined) if defined else None
+
 
 class Report(Artifact):
     """Scores of a set of cases: the content of a ``report.json``.

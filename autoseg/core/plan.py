@@ -278,3 +278,18 @@ class Plan(Artifact):
             intensities=intensities,
             label_values=self.label_values,
         )
+
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipe of every configuration, by its name."""
+        return {name: self.recipe(name) for name in self.configurations}
+
+    def prepared_as(self, configuration: str) -> str:
+        """The configuration under whose name the prepared arrays are stored.
+
+        Configurations of one recipe share them: a cascade those of 3d_fullres.
+
+        Raises:
+            KeyError: if the configuration is not planned.
+        """
+        recipe = self.recipe(configuration)
+        return next(name for name in self.configurations if self.recipe(name) == recipe)

@@ -1,0 +1,158 @@
+"""What the terminal shows: messages, progress, tables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from autoseg.core.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from autoseg.core.metrics import Report
+
+PLAIN_SHARE = 0.1
+SILENT_S = 2.0
+
+
+def set_up_logging(verbose: bool = False, quiet: bool = False) -> None:
+    """Send what the library logs to the terminal: results to stdout, warnings to stderr."""
+    package = logging.getLogger("autoseg")
+    package.handlers.clear()
+    package.propagate = False
+    package.setLevel(logging.DEBUG if verbose else logging.INFO)
+    package.addHandler(_Terminal(logging.WARNING if quiet else logging.DEBUG))
+
+
+class _Terminal(logging.Handler):
+    """Warnings go to stderr with their level, everything else to stdout as it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warns = record.levelno >= logging.WARNING
+        prefix = f"{record.levelname.lower()}: " if warns else ""
+        typer.echo(f"{prefix}{record.getMessage()}", err=warns)
+
+
+@contextmanager
+def progress_bar(title: str, quiet: bool = False) -> Iterator[Progress]:
+    """Show how far a stage is: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        title: what is being done.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield silent
+    elif sys.stderr.isatty():
+        with _terminal_bar(title) as progress:
+            yield progress
+    else:
+        yield _PlainProgress(title)
+
+
+@contextmanager
+def _terminal_bar(title: str) -> Iterator[Progress]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(bar_width=30),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True)
+    with rich_progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, note="", total=None)
+
+        def progress(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield progress
+
+
+class _PlainProgress:
+    """A line at each tenth, once a stage has taken longer than two seconds."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._started = time.monotonic()
+        self._shown = 0.0
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Report progress."""
+        share = done / total if total else 1.0
+        if share < self._shown:
+            self._shown = 0.0
+        if time.monotonic() - self._started < SILENT_S or share < self._shown + PLAIN_SHARE:
+            return
+        self._shown = share
+        typer.echo(f"{self._title}: {done}/{total} {note}".rstrip(), err=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def print_report(report: Report, most_cases: int = 12) -> None:
+    """Print Dice and IoU per structure, and the worst cases where there are many.
+
+    Args:
+        report: the scores.
+        most_cases: cases listed one by one.
+    """
+    cases = sorted(report.cases, key=_lowest_dice)
+    shown = cases[:most_cases]
+    header = ["case"]
+    for structure in report.structures:
+        header += [f"{structure} Dice", "IoU"]
+    rows = [
+        [case.name, *_cells([_scores(case.structures[s]) for s in report.structures])]
+        for case in shown
+    ]
+    means = [(report.mean_dice(s), report.mean_iou(s)) for s in report.structures]
+    rows.append([f"mean of {len(cases)}", *_cells(means)])
+    print_table(header, rows)
+    if len(cases) > len(shown):
+        typer.echo(f"(the {len(shown)} lowest of {len(cases)} cases)")
+    mean = report.mean_foreground_dice
+    typer.echo(f"mean Dice {number(mean)}")
+
+
+def print_fold_scores(scores: Mapping[str, Report]) -> None:
+    """Print the mean Dice of each fold, and over the folds."""
+    structures = next(iter(scores.values())).structures
+    rows = [
+        [fold, *(number(r.mean_dice(s)) for s in structures), number(r.mean_foreground_dice)]
+        for fold, r in scores.items()
+    ]
+    print_table(["fold", *structures, "mean"], rows)
+
+
+def number(value: float | None) -> str:
+    """A score with three digits, or a dash where it is undefined."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _scores(scores: object) -> tuple[float | None, float | None]:
+    return scores.dice, scores.iou  # type: ignore[attr-defined]
+
+
+def _cells(pairs: Sequence[tuple[float | None, float | None]]) -> list[str]:
+    return [number(value) for pair in pairs for value in pair]
+
+
+def _lowest_dice(case: object) -> float:
+    defined = [s.dice for s in case.structures.values() if s.dice is not None]  # type: ignore[attr-defined]
+    return min(defined, default=2.0)

@@ -1,0 +1,312 @@
+"""``train``, ``validate``, ``predict`` and ``run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoseg.cli.console import (
+    print_fold_scores,
+    print_report,
+    progress_bar,
+    set_up_logging,
+)
+from autoseg.cli.data import (
+    GpuMemoryOption,
+    MirrorOption,
+    PresetOption,
+    SpacingOption,
+    TaskArgument,
+    plan_request,
+)
+from autoseg.cli.options import (
+    DeviceOption,
+    PlanOption,
+    PrecisionOption,
+    QuietOption,
+    RunOption,
+    TaskOption,
+    VerboseOption,
+    WorkersOption,
+    WorkspaceOption,
+    find_place,
+    parse_seconds,
+)
+from autoseg.errors import AutosegError
+
+if TYPE_CHECKING:
+    from autoseg.core.metrics import Report
+    from autoseg.predict.stage import Prediction
+    from autoseg.train.stage import TrainRequest
+
+ConfigurationArgument = Annotated[
+    str, typer.Argument(metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres.")
+]
+FoldArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FOLD", help="0 or fold0 and so on, all (every fold), everything (all cases)."
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option("--epochs", metavar="N", min=1, help="Length of the training; 1000 by default."),
+]
+MaxTimeOption = Annotated[
+    str | None,
+    typer.Option("--max-time", metavar="TIME", help="End within this time, such as 20m or 2h."),
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", metavar="N", min=0, help="Decides weights and samples.")
+]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Throw away what the run has so far.")
+]
+
+
+def train(
+    configuration: ConfigurationArgument,
+    fold: FoldArgument,
+    epochs: EpochsOption = None,
+    max_time: MaxTimeOption = None,
+    seed: SeedOption = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", metavar="NAME", help="dice_ce, dice or ce.")
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option("--optimizer", metavar="NAME", help="sgd, adam or adamw.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", metavar="RATE", help="Initial learning rate.")
+    ] = None,
+    augmentation: Annotated[
+        str | None, typer.Option("--augmentation", metavar="NAME", help="default or none.")
+    ] = None,
+    restart: RestartOption = False,
+    plan_name: PlanOption = "default",
+    run: RunOption = "default",
+    task: TaskOption = None,
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: WorkersOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train one fold of one configuration, then score the cases it held out.
+
+    A run that was stopped, even killed, goes on where it was when the command is repeated.
+    """
+    set_up_logging(verbose, quiet)
+    place = find_place(workspace, task)
+    changes = training_changes(epochs, max_time, seed, loss, optimizer, lr, augmentation)
+    from dataclasses import replace
+
+    from autoseg.pipeline import parse_folds, train_and_validate
+
+    request = _request(
+        configuration, fold, plan_name, run, device, precision, workers, changes, restart
+    )
+    scores: dict[str, Report] = {}
+    for name in parse_folds(place.task, fold):
+        with progress_bar(f"{configuration} {name}", quiet) as progress:
+            report = train_and_validate(place.task, replace(request, fold=name), progress)
+        if report is not None:
+            scores[name] = report
+            print_report(report)
+    if len(scores) > 1:
+        print_fold_scores(scores)
+
+
+def validate(
+    configuration: ConfigurationArgument,
+    fold: FoldArgument,
+    plan_name: PlanOption = "default",
+    run: RunOption = "default",
+    task: TaskOption = None,
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: WorkersOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict the held-out cases of a trained fold from their raw files and score them."""
+    set_up_logging(verbose, quiet)
+    place = find_place(workspace, task)
+    from autoseg import pipeline
+
+    for name in pipeline.parse_folds(place.task, fold):
+        if name == pipeline.EVERYTHING:
+            raise AutosegError(
+                "a model trained on everything has no held-out cases",
+                remedy="score it on other images: autoseg predict, then autoseg evaluate",
+            )
+        request = _request(configuration, name, plan_name, run, device, precision, workers)
+        with progress_bar(f"{configuration} {name}", quiet) as progress:
+            report = pipeline.validate(place.task, request, progress, again=True)
+        print_report(report)
+
+
+def predict(
+    source: Annotated[
+        Path, typer.Option("-i", "--input", metavar="PATH", help="An image, or a folder of them.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the label maps go.")
+    ],
+    configuration: Annotated[
+        str | None,
+        typer.Option("-c", "--configuration", metavar="NAME", help="The best one by default."),
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option("-f", "--folds", metavar="0,1", help="All finished folds by default."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "-m", "--model", metavar="FILE", help="A bundle.json instead of a workspace's model."
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Any training run by default.")
+    ] = None,
+    task: TaskOption = None,
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Segment new images with the best model there is; says which and why."""
+    set_up_logging(verbose, quiet)
+    from autoseg.predict.stage import ModelChoice, PredictOptions, predict_folder
+
+    place = None if model is not None else find_place(workspace, task).task
+    choice = ModelChoice(
+        bundle=model, configuration=configuration, run=run, folds=_fold_names(folds)
+    )
+    options = PredictOptions(device=device, precision=precision)
+    with progress_bar("segmenting", quiet) as progress:
+        predictions = predict_folder(place, source, output, choice, options, progress)
+    _report_predictions(predictions, output, quiet)
+
+
+def run(
+    task: TaskArgument,
+    configuration: Annotated[
+        str, typer.Option("-c", "--configuration", metavar="NAME", help="What to train.")
+    ] = "3d_fullres",
+    fold: Annotated[
+        str, typer.Option("--fold", metavar="FOLD", help="As for train; all by default.")
+    ] = "all",
+    epochs: EpochsOption = None,
+    max_time: MaxTimeOption = None,
+    seed: SeedOption = None,
+    gpu_memory: GpuMemoryOption = None,
+    preset: PresetOption = "default",
+    spacing: SpacingOption = None,
+    mirror_axes: MirrorOption = None,
+    plan_name: PlanOption = "default",
+    run: RunOption = "default",
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: WorkersOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Plan, preprocess, train and score; what exists already is not made again.
+
+    --max-time holds for each fold.
+    """
+    set_up_logging(verbose, quiet)
+    wanted = plan_request(plan_name, preset, gpu_memory, spacing, mirror_axes)
+    changes = training_changes(epochs, max_time, seed)
+    from autoseg.io.workspace import find_workspace
+    from autoseg.pipeline import run_task
+
+    place = find_workspace(workspace)
+    folder = place.locate_dataset(task)
+    request = _request(configuration, fold, plan_name, run, device, precision, workers, changes)
+    with progress_bar("running", quiet) as progress:
+        reports = run_task(place, folder, wanted, request, fold, progress)
+    scores = {name: report for name, report in reports.items() if report is not None}
+    for report in scores.values():
+        print_report(report)
+    if len(scores) > 1:
+        print_fold_scores(scores)
+
+
+def training_changes(
+    epochs: int | None,
+    max_time: str | None,
+    seed: int | None,
+    loss: str | None = None,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    augmentation: str | None = None,
+) -> dict[str, Any]:
+    """Fields of the plan's training recipe that flags change.
+
+    Raises:
+        AutosegError: if a value cannot be understood.
+    """
+    if lr is not None and lr <= 0:
+        raise AutosegError(f"--lr: {lr} is no learning rate", remedy="write for example 0.01")
+    given = {
+        "epochs": epochs,
+        "max_time_s": None if max_time is None else parse_seconds(max_time, "--max-time"),
+        "seed": seed,
+        "loss": loss,
+        "optimizer": optimizer,
+        "learning_rate": lr,
+        "augmentation": augmentation,
+    }
+    return {field: value for field, value in given.items() if value is not None}
+
+
+def _request(
+    configuration: str,
+    fold: str,
+    plan_name: str,
+    run: str,
+    device: str,
+    precision: str,
+    workers: int | None,
+    changes: dict[str, Any] | None = None,
+    restart: bool = False,
+) -> TrainRequest:
+    from autoseg.train.stage import TrainRequest
+
+    return TrainRequest(
+        configuration=configuration,
+        fold=fold,
+        plan=plan_name,
+        run=run,
+        changes=changes or {},
+        restart=restart,
+        device=device,
+        precision=precision,
+        workers=workers,
+    )
+
+
+def _fold_names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(f"fold{part}" if part.isdigit() else part for part in parts)
+
+
+def _report_predictions(predictions: list[Prediction], output: Path, quiet: bool) -> None:
+    failed = [p for p in predictions if p.error is not None]
+    if not quiet:
+        typer.echo(f"{len(predictions) - len(failed)} label maps in {output}")
+    for prediction in failed:
+        typer.echo(f"failed: {prediction.name}: {prediction.error}", err=True)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,186 @@
+"""``autoseg evaluate``: predictions and references -> ``report.json``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.image import LabelMap
+from autoseg.core.labels import LabelSpace, Structure
+from autoseg.core.metrics import CaseScores, Report, Scores
+from autoseg.core.progress import Progress, silent
+from autoseg.errors import DataError
+from autoseg.evaluate.overlap import score_case
+from autoseg.io import artifacts
+from autoseg.io.dataset_folder import label_files
+from autoseg.io.images import read_labels
+from autoseg.io.workspace import REPORT_NAME
+from autoseg.workers import map_cases, num_workers
+
+logger = logging.getLogger(__name__)
+
+ALIGNED_VOX = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A prediction and its reference."""
+
+    name: str
+    prediction: Path
+    reference: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    scores: dict[str, Scores]
+    aligned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """A report and the file it was written to."""
+
+    report: Report
+    path: Path
+
+
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    labels: LabelSpace | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Evaluated:
+    """Score a folder of predictions; ``report.json`` goes into it.
+
+    Args:
+        predictions: folder of label maps.
+        references: folder of label maps of the same names.
+        labels: what the file values mean; None for one structure per value found.
+        workers: processes; None for as many as fit.
+        progress: called after each case.
+
+    Raises:
+        DataError: if a folder holds nothing to score, or cases cannot be scored.
+    """
+    pairs = match_folders(predictions, references)
+    path = predictions / REPORT_NAME
+    return Evaluated(report=evaluate_pairs(pairs, labels, path, workers, progress), path=path)
+
+
+def match_folders(predictions: Path, references: Path) -> list[Pair]:
+    """Pair the label maps of two folders by name.
+
+    Args:
+        predictions: folder of label maps.
+        references: folder of label maps; those without a prediction are left out.
+
+    Raises:
+        DataError: if a folder holds no label maps, or a prediction has no reference.
+    """
+    predicted, known = label_files(predictions), label_files(references)
+    missing = sorted(set(predicted) - set(known))
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(predicted)} predictions have no reference, "
+            f"the first is '{missing[0]}'",
+            place=references,
+            remedy="give the folder of their label maps",
+        )
+    left_out = len(known) - len(predicted)
+    if left_out:
+        logger.info("%d references have no prediction and are left out", left_out)
+    return [
+        Pair(name=name, prediction=path, reference=known[name])
+        for name, path in sorted(predicted.items())
+    ]
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    labels: LabelSpace | None,
+    report_file: Path,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Score predictions and write the report.
+
+    Args:
+        pairs: at least one.
+        labels: what the file values mean; None for one structure per value found.
+        report_file: where the report goes.
+        workers: processes; None for as many as fit.
+        progress: called after each case.
+
+    Raises:
+        DataError: if cases cannot be scored; all are named.
+    """
+    label_space = labels or _labels_found(pairs)
+    jobs = [(pair.name, (pair, label_space)) for pair in pairs]
+    outcomes = map_cases(_score, jobs, num_workers(workers), progress)
+    failed = [f"{o.name}: {o.error}" for o in outcomes if o.error is not None]
+    if failed:
+        raise DataError(f"{len(failed)} cases cannot be scored: {' | '.join(failed[:5])}")
+    scored = [(o.name, o.value) for o in outcomes if o.value is not None]
+    shifted = [name for name, value in scored if not value.aligned]
+    if shifted:
+        logger.warning(
+            "%d predictions lie elsewhere in the world than their references, the first is '%s': "
+            "they were compared voxel by voxel",
+            len(shifted),
+            shifted[0],
+        )
+    report = Report(
+        predictions=str(pairs[0].prediction.parent),
+        references=str(pairs[0].reference.parent),
+        structures=label_space.names,
+        cases=tuple(CaseScores(name=name, structures=value.scores) for name, value in scored),
+    )
+    artifacts.save(report_file, report)
+    return report
+
+
+def _score(job: tuple[Pair, LabelSpace]) -> _Scored:
+    pair, labels = job
+    prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
+    if prediction.geometry.shape != reference.geometry.shape:
+        raise DataError(
+            f"{prediction.geometry.shape} voxels (z, y, x), its reference has "
+            f"{reference.geometry.shape}",
+            place=pair.prediction,
+        )
+    scores = score_case(
+        _indices(prediction, labels, pair.prediction),
+        _indices(reference, labels, pair.reference),
+        labels,
+    )
+    distance = reference.geometry.distance_vox(prediction.geometry)
+    return _Scored(scores=scores, aligned=distance < ALIGNED_VOX)
+
+
+def _indices(label_map: LabelMap, labels: LabelSpace, path: Path) -> np.ndarray:
+    try:
+        return labels.to_indices(label_map.array)
+    except ValueError as error:
+        known = ", ".join(map(str, labels.values))
+        raise DataError(f"{error} (declared: {known})", place=path) from error
+
+
+def _labels_found(pairs: Sequence[Pair]) -> LabelSpace:
+    """One structure per foreground value of the label maps, named like the value."""
+    values = {
+        int(value)
+        for pair in pairs
+        for path in (pair.prediction, pair.reference)
+        for value in np.unique(read_labels(path).array)
+    } - {0}
+    if not values:
+        raise DataError("the label maps hold nothing but background", place=pairs[0].reference)
+    return LabelSpace(
+        structures=tuple(Structure(name=str(value), values=(value,)) for value in sorted(values))
+    )

@@ -1,0 +1,171 @@
+"""What is measured about a case, and how cases are put together: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from autoseg.core.fingerprint import CaseFingerprint, FileStamp, Fingerprint, IntensityStats
+from autoseg.core.image import Image
+from autoseg.core.labels import LabelSpace
+from autoseg.errors import DataError
+from autoseg.imaging.boxes import bounding_box, crop, nonzero_mask
+
+MOST_VALUES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensitySketch:
+    """The distribution of a case's foreground intensities in one channel, in bounded memory.
+
+    Up to ``MOST_VALUES`` different values (most CTs) are kept with their exact frequency; of
+    more, as many evenly spaced quantiles.
+
+    Attributes:
+        values: float64, ascending.
+        shares: float64, the share of the voxels each value stands for; they sum to 1.
+        mean: over all voxels, exact.
+        mean_square: over all voxels, exact.
+        minimum: over all voxels.
+        maximum: over all voxels.
+    """
+
+    values: npt.NDArray[np.float64]
+    shares: npt.NDArray[np.float64]
+    mean: float
+    mean_square: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One measured case.
+
+    Attributes:
+        case: what goes into the fingerprint as it is.
+        sketches: foreground intensities per channel; empty if the case has no foreground.
+    """
+
+    case: CaseFingerprint
+    sketches: tuple[IntensitySketch, ...]
+
+
+def measure_case(
+    name: str,
+    image: Image,
+    labels: npt.NDArray[np.int16],
+    label_space: LabelSpace,
+    files: Sequence[FileStamp],
+) -> Measurement:
+    """Measure one case.
+
+    Args:
+        name: the case's name.
+        image: all channels.
+        labels: indices, ``(z, y, x)``.
+        label_space: what the indices mean.
+        files: stamps of the case's files.
+
+    References:
+        The reference's fingerprint, except that the ignore label is no foreground and that
+        intensities are counted, not drawn at random.
+    """
+    box = bounding_box(nonzero_mask(image.array))
+    inside = crop(labels, box)
+    foreground = inside > 0
+    if label_space.ignore_index is not None:
+        foreground &= inside != label_space.ignore_index
+    counts = np.bincount(np.maximum(inside, 0).ravel(), minlength=label_space.num_classes)
+    z, y, x = box.shape
+    case = CaseFingerprint(
+        name=name,
+        shape=(z, y, x),
+        spacing=image.geometry.spacing,
+        relative_size=prod(box.shape) / prod(image.geometry.shape),
+        label_voxels=tuple(counts[1 : label_space.num_classes].tolist()),
+        files=tuple(files),
+    )
+    if not foreground.any():
+        return Measurement(case=case, sketches=())
+    sketches = tuple(sketch(crop(channel, box)[foreground]) for channel in image.array)
+    return Measurement(case=case, sketches=sketches)
+
+
+def sketch(values: npt.NDArray[np.float32]) -> IntensitySketch:
+    """Summarise intensities.
+
+    Args:
+        values: at least one, any order.
+    """
+    exact = values.astype(np.float64)
+    kept, counts = np.unique(exact, return_counts=True)
+    shares = counts / counts.sum()
+    if len(kept) > MOST_VALUES:
+        quantiles = (np.arange(MOST_VALUES) + 0.5) / MOST_VALUES
+        kept = kept[np.searchsorted(np.cumsum(shares), quantiles)]
+        shares = np.full(MOST_VALUES, 1 / MOST_VALUES)
+    return IntensitySketch(
+        values=kept,
+        shares=shares,
+        mean=float(exact.mean()),
+        mean_square=float(np.square(exact).mean()),
+        minimum=float(exact.min()),
+        maximum=float(exact.max()),
+    )
+
+
+def summarise(measurements: Sequence[Measurement], num_channels: int) -> Fingerprint:
+    """Put all cases together.
+
+    Args:
+        measurements: at least one.
+        num_channels: channels of every case.
+
+    Raises:
+        DataError: if no case has any foreground.
+    """
+    cases = sorted((m.case for m in measurements), key=lambda case: case.name)
+    with_foreground = [m.sketches for m in measurements if m.sketches]
+    if not with_foreground:
+        raise DataError(
+            "no case has a labelled voxel",
+            remedy="check that the declared label values are those in the label maps",
+        )
+    return Fingerprint(
+        cases=tuple(cases),
+        intensities=tuple(
+            combine([sketches[channel] for sketches in with_foreground])
+            for channel in range(num_channels)
+        ),
+    )
+
+
+def combine(sketches: Sequence[IntensitySketch]) -> IntensityStats:
+    """Statistics over cases that all weigh the same.
+
+    Args:
+        sketches: one per case with foreground, at least one.
+    """
+    values = np.concatenate([s.values for s in sketches])
+    shares = np.concatenate([s.shares for s in sketches]) / len(sketches)
+    order = np.argsort(values, kind="stable")
+    values, below = values[order], np.cumsum(shares[order])
+    low, middle, high = values[
+        np.minimum(np.searchsorted(below, (0.005, 0.5, 0.995)), len(values) - 1)
+    ].tolist()
+    mean = float(np.mean([s.mean for s in sketches]))
+    variance = float(np.mean([s.mean_square for s in sketches])) - mean**2
+    return IntensityStats(
+        mean=mean,
+        median=middle,
+        std=max(variance, 0.0) ** 0.5,
+        min=min(s.minimum for s in sketches),
+        max=max(s.maximum for s in sketches),
+        percentile_00_5=low,
+        percentile_99_5=high,
+    )

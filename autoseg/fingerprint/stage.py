@@ -1,0 +1,144 @@
+"""Raw images -> ``fingerprint.json``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.dataset import Dataset
+from autoseg.core.fingerprint import FileStamp, Fingerprint
+from autoseg.core.labels import LabelSpace
+from autoseg.core.progress import Progress, silent
+from autoseg.errors import AutosegError, DataError
+from autoseg.fingerprint.measure import Measurement, measure_case, summarise
+from autoseg.io import artifacts, atomic
+from autoseg.io.images import check_same_grid, read_image, read_labels
+from autoseg.io.task import load_dataset
+from autoseg.io.workspace import TaskFolder
+from autoseg.workers import map_cases, num_workers
+
+logger = logging.getLogger(__name__)
+
+MOST_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    name: str
+    images: tuple[Path, ...]
+    label: Path
+    labels: LabelSpace
+    num_channels: int
+
+
+def fingerprint_task(
+    task: TaskFolder, workers: int | None = None, progress: Progress = silent
+) -> Fingerprint:
+    """Measure every case of a task, unless no file has changed since the last time.
+
+    Args:
+        task: the task's folder; its ``task.json`` says where the images are.
+        workers: processes; None for as many as fit.
+        progress: called after each case.
+
+    Raises:
+        DataError: if cases cannot be measured; all of them are named at once.
+    """
+    dataset = load_dataset(task)
+    known = _still_valid(task, dataset)
+    if known is not None:
+        logger.debug("no file has changed: the fingerprint is kept")
+        return known
+    jobs = [(case.name, _job(dataset, case.name)) for case in dataset.cases]
+    outcomes = map_cases(_measure, jobs, num_workers(workers), progress)
+    _refuse_failures([f"{o.name}: {o.error}" for o in outcomes if o.error is not None])
+    measurements = [o.value for o in outcomes if o.value is not None]
+    fingerprint = summarise(measurements, len(dataset.channels))
+    artifacts.save(task.fingerprint_file, fingerprint)
+    return fingerprint
+
+
+def _job(dataset: Dataset, name: str) -> _Job:
+    case = dataset.case(name)
+    return _Job(
+        name=name,
+        images=dataset.image_paths(case),
+        label=dataset.label_path(case),
+        labels=dataset.labels,
+        num_channels=len(dataset.channels),
+    )
+
+
+def _measure(job: _Job) -> Measurement:
+    image, label_map = read_image(job.images), read_labels(job.label)
+    if image.num_channels != job.num_channels:
+        raise DataError(
+            f"{image.num_channels} channels, but {job.num_channels} are declared",
+            place=job.images[0],
+        )
+    check_same_grid(image.geometry, label_map.geometry, job.label, "the image's grid")
+    unknown = job.labels.undeclared(np.unique(label_map.array))
+    if unknown:
+        raise DataError(
+            f"label values {list(unknown)} are not declared",
+            place=job.label,
+            remedy="declare them under 'labels' of dataset.json",
+        )
+    indices = job.labels.to_indices(label_map.array)
+    stamps = [stamp(path) for path in (*job.images, job.label)]
+    return measure_case(job.name, image, indices, job.labels, stamps)
+
+
+def stamp(path: Path) -> FileStamp:
+    """What a file looks like now."""
+    status = path.stat()
+    return FileStamp(
+        size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, digest=atomic.digest(path)
+    )
+
+
+def _still_valid(task: TaskFolder, dataset: Dataset) -> Fingerprint | None:
+    """The stored fingerprint if it is of exactly the files there are."""
+    try:
+        known = artifacts.load(task.fingerprint_file, Fingerprint)
+    except (FileNotFoundError, AutosegError):
+        return None
+    if [case.name for case in known.cases] != sorted(case.name for case in dataset.cases):
+        return None
+    if len(known.intensities) != len(dataset.channels):
+        return None
+    if any(len(c.label_voxels) != dataset.labels.num_classes - 1 for c in known.cases):
+        return None
+    unchanged = (
+        _is_unchanged(path, seen)
+        for case in dataset.cases
+        for path, seen in zip(
+            (*dataset.image_paths(case), dataset.label_path(case)),
+            known.case(case.name).files,
+            strict=True,
+        )
+    )
+    return known if all(unchanged) else None
+
+
+def _is_unchanged(path: Path, seen: FileStamp) -> bool:
+    """Size and time first; the content only where the time alone differs."""
+    status = path.stat()
+    if status.st_size != seen.size_bytes:
+        return False
+    return status.st_mtime_ns == seen.mtime_ns or atomic.digest(path) == seen.digest
+
+
+def _refuse_failures(problems: Sequence[str]) -> None:
+    if problems:
+        listed = " | ".join(problems[:MOST_LISTED])
+        more = len(problems) - MOST_LISTED
+        raise DataError(
+            f"{len(problems)} cases cannot be used: {listed}"
+            + (f" | and {more} more" if more > 0 else ""),
+            remedy="mend or remove them and repeat the command",
+        )

@@ -1,0 +1,261 @@
+"""Writes that appear whole or not at all, locks between commands, content hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from autoseg.errors import AutosegError
+
+logger = logging.getLogger(__name__)
+
+_PARTIAL = ".partial-"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into words a user can act on.
+
+    Args:
+        place: file or folder that is written inside the ``with`` block.
+
+    Raises:
+        AutosegError: for any ``OSError`` of the block: a full disk, a read-only folder, a file
+            where a folder should be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(place, error) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents, unless they exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        AutosegError: if it cannot be created.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Write a file beside its place and move it there when it is complete.
+
+    Missing parent folders are created. If the block fails, the old file stays as it was.
+
+    Args:
+        path: the file to appear.
+
+    Yields:
+        A path in the same folder with the same ending, to write to.
+
+    Raises:
+        AutosegError: if the file cannot be written.
+    """
+    make_folder(path.parent)
+    partial = _partial_of(path)
+    try:
+        with writing(path):
+            yield partial
+            _flush(partial)
+            partial.replace(path)
+            _flush_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder beside its place and move it there when it is complete.
+
+    Args:
+        path: the folder to appear; must not exist.
+
+    Yields:
+        An empty folder to fill.
+
+    Raises:
+        AutosegError: if it cannot be written, or something of that name exists.
+    """
+    if path.exists():
+        raise AutosegError("exists already", place=path)
+    make_folder(path.parent)
+    partial = make_folder(_partial_of(path))
+    try:
+        with writing(path):
+            yield partial
+            for file in sorted(partial.rglob("*")):
+                if file.is_file():
+                    _flush(file)
+            _flush_folder(partial)
+            partial.rename(path)
+            _flush_folder(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that nobody meets it half removed; a missing one is fine.
+
+    Raises:
+        AutosegError: if it cannot be removed.
+    """
+    with writing(path), contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path.rename(_partial_of(path)))
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed writers left in a folder.
+
+    Call it only while nobody else writes there: under the folder's lock.
+
+    Args:
+        folder: looked at without its sub-folders; may be missing.
+    """
+    for leftover in folder.glob(f"{_PARTIAL}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all.
+
+    Raises:
+        AutosegError: if it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        AutosegError: if it cannot be written.
+    """
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keep other autoseg commands out while the block runs.
+
+    The operating system drops the lock when its holder dies, however that happens. Where a file
+    system knows no locks the block runs without one.
+
+    Args:
+        path: the lock file, which stays behind; parents are created.
+
+    Raises:
+        AutosegError: if another process holds the lock; the message names it.
+    """
+    make_folder(path.parent)
+    with writing(path):
+        file = path.open("a+")
+    with file:
+        _acquire(file, path)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def digest(path: Path) -> str:
+    """Hash the content of a file.
+
+    Returns:
+        16 hexadecimal digits (BLAKE2b, 64 bits).
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def _refusal(place: Path, error: OSError) -> AutosegError:
+    if error.errno in _NO_SPACE:
+        return AutosegError(
+            "no space left to write", place=place, remedy="free some or choose another disk"
+        )
+    if error.errno in _NO_FOLDER:
+        blocking = next((p for p in (place, *place.parents) if p.is_file()), place)
+        return AutosegError(
+            f"cannot be written, {blocking} is a file", place=place, remedy="choose another folder"
+        )
+    reason = (error.strerror or str(error)).lower()
+    return AutosegError(
+        f"cannot be written ({reason})", place=place, remedy="choose a folder you may write to"
+    )
+
+
+def _partial_of(path: Path) -> Path:
+    # The name keeps its ending because image writers choose the format by it.
+    return path.with_name(f"{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    # Not every file system (and no Windows) lets a folder be flushed.
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _acquire(file: IO[str], path: Path) -> None:
+    try:
+        _lock_file(file)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK):
+            logger.debug("%s: file system without locks (%s)", path, error)
+            return
+        file.seek(0)
+        holder = file.read() or "another process"
+        raise AutosegError(
+            f"in use by {holder}", place=path.parent, remedy="wait until it has finished"
+        ) from None
+
+
+try:
+    import fcntl
+
+    def _lock_file(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+except ImportError:  # Windows
+    import msvcrt
+
+    _FAR = 1 << 30  # a locked byte cannot be read there; the holder's name must stay readable
+
+    def _lock_file(file: IO[str]) -> None:
+        file.seek(_FAR)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

@@ -1,0 +1,411 @@
+"""Where everything lies: the only place that knows file and folder names."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.errors import AutosegError, DataError, WorkspaceError
+from autoseg.io import atomic
+
+WORKSPACE_NAME = "autoseg_workspace"
+WORKSPACE_VARIABLE = "AUTOSEG_WORKSPACE"
+REPORT_NAME = "report.json"
+_SEARCH_DEPTH = 3
+
+
+def check_name(name: str, kind: str) -> str:
+    """Refuse a name that could not be a file or folder of its own, or would leave its folder.
+
+    Args:
+        name: of a case, task, plan, run or the like.
+        kind: what it names, for the message.
+
+    Returns:
+        The name.
+
+    Raises:
+        DataError: if it is empty, starts with ``.``, or holds a path separator or a control
+            character.
+    """
+    is_plain = Path(name).name == name and "\\" not in name and name.isprintable()
+    if not name or _is_hidden(name) or not is_plain:
+        raise DataError(
+            f"'{name}' cannot be the name of a {kind}",
+            remedy="use letters, digits, '_' and '-'",
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldFolder:
+    """Where one trained fold lies.
+
+    Args:
+        root: the folder.
+        plan: name of the plan.
+        configuration: name of the configuration.
+        run: name of the training run.
+        fold: such as ``"fold0"`` or ``"everything"``.
+    """
+
+    root: Path
+    plan: str
+    configuration: str
+    run: str
+    fold: str
+
+    @property
+    def bundle(self) -> Path:
+        """The model file: what the weights mean."""
+        return self.root / "bundle.json"
+
+    @property
+    def weights(self) -> Path:
+        """The final weights."""
+        return self.root / "weights.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch so far."""
+        return self.root / "best.safetensors"
+
+    @property
+    def resume(self) -> Path:
+        """Folder of what an interrupted training goes on from."""
+        return self.root / "resume"
+
+    @property
+    def history(self) -> Path:
+        """One JSON line per epoch."""
+        return self.root / "history.jsonl"
+
+    @property
+    def progress_png(self) -> Path:
+        """The curves so far."""
+        return self.root / "progress.png"
+
+    @property
+    def log(self) -> Path:
+        """The run's log."""
+        return self.root / "log.txt"
+
+    @property
+    def lock(self) -> Path:
+        """Lock file of the training."""
+        return self.root / ".lock"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the training came to its end: bundle and final weights exist."""
+        return self.bundle.is_file() and self.weights.is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFolder:
+    """Where everything about one task lies.
+
+    Args:
+        root: the task's folder in the workspace.
+    """
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.root.name
+
+    @property
+    def exists(self) -> bool:
+        """Whether the task is known: its ``task.json`` exists."""
+        return self.task_file.is_file()
+
+    @property
+    def lock(self) -> Path:
+        """Lock file of the commands that change the task's own files."""
+        return self.root / ".lock"
+
+    @property
+    def task_file(self) -> Path:
+        """The data set: a ``Dataset``."""
+        return self.root / "task.json"
+
+    @property
+    def fingerprint_file(self) -> Path:
+        """What was measured: a ``Fingerprint``."""
+        return self.root / "fingerprint.json"
+
+    @property
+    def splits_file(self) -> Path:
+        """The folds: ``Splits``."""
+        return self.root / "splits.json"
+
+    @property
+    def plans(self) -> Path:
+        """Folder of the plans."""
+        return self.root / "plans"
+
+    @property
+    def selection(self) -> Path:
+        """The selected model."""
+        return self.root / "selection.json"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the reports."""
+        return self.root / "reports"
+
+    @property
+    def models(self) -> Path:
+        """Folder of all trained models."""
+        return self.root / "models"
+
+    def plan_file(self, name: str) -> Path:
+        """The file of a plan.
+
+        Raises:
+            DataError: if the name would leave the folder; so everywhere in this class.
+        """
+        return self.plans / f"{check_name(name, 'plan')}.json"
+
+    def plan_names(self) -> list[str]:
+        """Names of the plans there are, sorted."""
+        return sorted(p.stem for p in self.plans.glob("*.json") if not p.name.startswith("."))
+
+    def prepared(self, configuration: str, recipe_key: str) -> Path:
+        """Folder of the cases prepared by a recipe (``Recipe.key``)."""
+        check_name(configuration, "configuration")
+        return self.root / "prepared" / f"{configuration}-{check_name(recipe_key, 'recipe')}"
+
+    def previous(self, configuration: str, weights_key: str) -> Path:
+        """Folder of out-of-fold predictions for a cascade, by the hash of their weights."""
+        check_name(configuration, "configuration")
+        return self.root / "previous" / f"{configuration}-{check_name(weights_key, 'hash')}"
+
+    def fold_folder(self, plan: str, configuration: str, run: str, fold: str) -> FoldFolder:
+        """Where a trained fold lies, or is to lie."""
+        root = self.models / _fold_path(plan, configuration, run, fold)
+        return FoldFolder(root=root, plan=plan, configuration=configuration, run=run, fold=fold)
+
+    def predictions(self, plan: str, configuration: str, run: str, fold: str) -> Path:
+        """Folder of a fold's predictions of the cases it was not trained on."""
+        return self.root / "predictions" / _fold_path(plan, configuration, run, fold)
+
+    def report_file(self, plan: str, configuration: str, run: str, fold: str) -> Path:
+        """The scores of those predictions."""
+        return self.predictions(plan, configuration, run, fold) / REPORT_NAME
+
+    def fold_folders(self) -> list[FoldFolder]:
+        """Every fold whose training began, sorted by plan, configuration, run and fold."""
+        folders = sorted(p for p in self.models.glob("*/*/*/*") if p.is_dir())
+        names = [folder.relative_to(self.models).parts for folder in folders]
+        return [self.fold_folder(*parts) for parts in names if not any(map(_is_hidden, parts))]
+
+    def finished_folds(self, plan: str, configuration: str, run: str) -> list[str]:
+        """Names of the folds of a run whose training is finished, sorted."""
+        wanted = (plan, configuration, run)
+        return [
+            folder.fold
+            for folder in self.fold_folders()
+            if (folder.plan, folder.configuration, folder.run) == wanted and folder.is_finished
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folder autoseg keeps everything in; made when something is first written.
+
+    Args:
+        root: its absolute path.
+    """
+
+    root: Path
+
+    @property
+    def current_file(self) -> Path:
+        """The file that names the task later commands mean."""
+        return self.root / "current"
+
+    def task(self, name: str) -> TaskFolder:
+        """Where a task lies, or is to lie.
+
+        Raises:
+            DataError: if the name would leave the workspace.
+        """
+        return TaskFolder(self.root / check_name(name, "task"))
+
+    def task_names(self) -> list[str]:
+        """Names of the tasks the workspace knows, sorted."""
+        return sorted(path.parent.name for path in self.root.glob("*/task.json"))
+
+    def current(self) -> str:
+        """Name of the task that was planned last.
+
+        Raises:
+            WorkspaceError: if there is none.
+        """
+        name = self.current_file.read_text().strip() if self.current_file.is_file() else ""
+        if not name or not self.task(name).exists:
+            raise WorkspaceError("no task planned yet", remedy="run: autoseg plan TASK")
+        return name
+
+    def set_current(self, task: str) -> None:
+        """Remember the task later commands mean.
+
+        Raises:
+            AutosegError: if the workspace cannot be written.
+        """
+        atomic.write_text(self.current_file, check_name(task, "task") + "\n")
+
+    def resolve_task(self, text: str | None) -> TaskFolder:
+        """Find the task a command means.
+
+        Args:
+            text: what ``--task`` said: a task's name, or a path whose last part is one; None
+                for the current task.
+
+        Raises:
+            WorkspaceError: if there is no current task, or no task of that name was planned.
+        """
+        if text is None:
+            return self.task(self.current())
+        name = Path(text).expanduser().resolve().name
+        known = self.task_names()
+        if name not in known:
+            raise WorkspaceError(
+                f"no task named '{text}' has been planned{_suggestion(name, known)}",
+                place=self.root,
+                remedy=f"run: autoseg plan {text}",
+            )
+        return self.task(name)
+
+    def locate_dataset(self, text: str, cwd: Path = Path()) -> Path:
+        """Find the raw data a user means by a path or a name.
+
+        Args:
+            text: a path; or the name of a folder up to three levels below ``cwd``, or of a task
+                of the workspace.
+            cwd: the current directory.
+
+        Returns:
+            Absolute path of the folder.
+
+        Raises:
+            DataError: if there is no such folder (near names are suggested) or several, or if
+                the workspace lies inside it, where nothing may be written.
+        """
+        root = self._locate(text, cwd)
+        if self.root.is_relative_to(root):
+            raise DataError(
+                f"the workspace {self.root} would lie inside the raw data",
+                place=root,
+                remedy="choose another place for it with -w",
+            )
+        return root
+
+    def _locate(self, text: str, cwd: Path) -> Path:
+        path = cwd / Path(text).expanduser()
+        if path.exists():
+            task = TaskFolder(path.resolve())
+            is_task = task.exists and task.root.parent == self.root
+            return _raw_root(task) if is_task else task.root
+        return self._locate_by_name(text, cwd.resolve())
+
+    def _locate_by_name(self, name: str, cwd: Path) -> Path:
+        folders = list(_folders_below(cwd, self.root))
+        found = [folder for folder in folders if folder.name == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            places = ", ".join(str(folder.relative_to(cwd)) for folder in found[:5])
+            raise DataError(f"'{name}' may mean {places}", remedy="write the path")
+        known = self.task_names()
+        if name in known:
+            return _raw_root(self.task(name))
+        hint = _suggestion(name, [folder.name for folder in folders] + known)
+        raise DataError(
+            f"no task named '{name}': it is no path, no folder below {cwd} and no task of "
+            f"the workspace {self.root}{hint}"
+        )
+
+
+def find_workspace(
+    option: Path | None = None, cwd: Path = Path(), environ: Mapping[str, str] = os.environ
+) -> Workspace:
+    """Find the workspace a command means; nothing is created.
+
+    Args:
+        option: what ``--workspace`` said.
+        cwd: the current directory.
+        environ: environment variables.
+
+    Returns:
+        The option, else ``$AUTOSEG_WORKSPACE``, else the nearest ``autoseg_workspace`` in the
+        current directory or above, else a new one in the current directory.
+
+    Raises:
+        AutosegError: if the place is a file.
+    """
+    here = cwd.resolve()
+    if option is None and environ.get(WORKSPACE_VARIABLE):
+        option = Path(environ[WORKSPACE_VARIABLE])
+    if option is not None:
+        root = (here / option.expanduser()).resolve()
+    else:
+        candidates = [folder / WORKSPACE_NAME for folder in (here, *here.parents)]
+        root = next((c for c in candidates if c.is_dir()), candidates[0])
+    if root.is_file():
+        raise AutosegError("is a file, not a workspace", place=root, remedy="choose a folder")
+    return Workspace(root)
+
+
+def _fold_path(plan: str, configuration: str, run: str, fold: str) -> Path:
+    return Path(
+        check_name(plan, "plan"),
+        check_name(configuration, "configuration"),
+        check_name(run, "run"),
+        check_name(fold, "fold"),
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _raw_root(task: TaskFolder) -> Path:
+    # Reading JSON imports pydantic, which most uses of this module do without.
+    from autoseg.core.dataset import Dataset
+    from autoseg.io import artifacts
+
+    root = artifacts.load(task.task_file, Dataset).root
+    if not root.is_dir():
+        raise DataError(
+            "the raw data of this task are not there any more",
+            place=root,
+            remedy="write the path of the folder they are in now",
+        )
+    return root
+
+
+def _folders_below(folder: Path, skipped: Path, depth: int = _SEARCH_DEPTH) -> Iterator[Path]:
+    """Folders up to some levels below one, without hidden ones and without a workspace."""
+    try:
+        children = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return
+    for child in children:
+        if _is_hidden(child.name) or child in (skipped, folder / WORKSPACE_NAME):
+            continue
+        yield child
+        if depth > 1:
+            yield from _folders_below(child, skipped, depth - 1)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1)
+    return f"; did you mean '{by_folded[near[0]]}'?" if near else ""

@@ -1,0 +1,96 @@
+"""A trained model applied to an image: values in, values out, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from autoseg.core.image import Image, LabelMap
+from autoseg.core.labels import LabelSpace
+from autoseg.core.plan import Configuration, Recipe
+from autoseg.core.progress import Progress, silent
+from autoseg.errors import DataError
+from autoseg.imaging.prepare import Prepared, prepare, restore_argmax
+from autoseg.networks.precision import Precision
+from autoseg.networks.sliding_window import predict_logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """Networks of one configuration, whose logits are averaged.
+
+    Attributes:
+        networks: one per fold, on ``device``.
+        configuration: patch size and spacing they were trained with.
+        recipe: how raw images are prepared for them.
+        labels: what their classes mean.
+        mirror_axes: patch axes to mirror along.
+        device: where the networks live.
+        precision: number format of the forward pass.
+    """
+
+    networks: Sequence[nn.Module]
+    configuration: Configuration
+    recipe: Recipe
+    labels: LabelSpace
+    mirror_axes: tuple[int, ...]
+    device: torch.device
+    precision: Precision
+
+    def segment(self, image: Image, progress: Progress = silent) -> LabelMap:
+        """Segment an image.
+
+        Args:
+            image: raw intensities, the channels in the order of training.
+            progress: called after each tile.
+
+        Returns:
+            File values on the image's grid.
+
+        Raises:
+            DataError: if the image does not have the model's channels.
+        """
+        self._check(image)
+        prepared = prepare(image.array, image.geometry.spacing, self.recipe)
+        indices = restore_argmax(self.logits(prepared, progress), prepared.trace)
+        return LabelMap(array=self.labels.to_values(indices), geometry=image.geometry)
+
+    def logits(self, prepared: Prepared, progress: Progress = silent) -> npt.NDArray[np.float32]:
+        """Mean logits of all networks.
+
+        Args:
+            prepared: a prepared image.
+            progress: called after each tile of each network.
+
+        Returns:
+            ``(classes, z, y, x)`` on the prepared grid.
+        """
+        tensor = torch.from_numpy(prepared.image)
+        total: torch.Tensor | None = None
+        for network in self.networks:
+            logits = predict_logits(
+                network,
+                tensor,
+                self.configuration.patch_size,
+                self.labels.num_classes,
+                mirror_axes=self.mirror_axes,
+                precision=self.precision,
+                device=self.device,
+                progress=progress,
+            )
+            total = logits if total is None else total.add_(logits)
+        assert total is not None
+        return total.div_(len(self.networks)).numpy()
+
+    def _check(self, image: Image) -> None:
+        expected = self.recipe.channels
+        if image.num_channels != len(expected):
+            raise DataError(
+                f"has {image.num_channels} channels, the model needs {len(expected)}: "
+                f"{', '.join(expected)}"
+            )

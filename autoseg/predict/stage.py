@@ -1,0 +1,268 @@
+"""``autoseg predict``: images in, label maps out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from autoseg.core.metrics import Report
+from autoseg.core.model import Model
+from autoseg.core.progress import Progress, silent
+from autoseg.errors import ArtifactError, AutosegError, unknown_name
+from autoseg.io import artifacts, atomic, bundle
+from autoseg.io.dataset_folder import predict_inputs
+from autoseg.io.images import read_image, write_labels
+from autoseg.io.workspace import TaskFolder
+from autoseg.networks.build import build_network
+from autoseg.networks.precision import choose as choose_precision
+from autoseg.networks.precision import choose_device
+from autoseg.predict.choice import Candidate, choose
+from autoseg.predict.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+OUTPUT_ENDING = ".nii.gz"
+
+Inputs = Sequence[tuple[str, tuple[Path, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """How to compute, without influence on what is meant.
+
+    Attributes:
+        device: as ``choose_device`` takes it.
+        precision: as ``networks.precision.choose`` takes it.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What became of one case: a file, or an error."""
+
+    name: str
+    path: Path | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """Which model a user names; what is left out is chosen.
+
+    Attributes:
+        bundle: a ``bundle.json``, or the folder of one, instead of a workspace's model.
+        configuration: its name, or None for the best.
+        run: its name, or None for any.
+        folds: fold names; empty for all that are finished.
+    """
+
+    bundle: Path | None = None
+    configuration: str | None = None
+    run: str | None = None
+    folds: tuple[str, ...] = ()
+
+
+def predict_folder(
+    task: TaskFolder | None,
+    source: Path,
+    output: Path,
+    choice: ModelChoice,
+    options: PredictOptions,
+    progress: Progress = silent,
+) -> list[Prediction]:
+    """Segment the images of a folder, or a single one, with the best model there is.
+
+    Args:
+        task: the task's folder; may be None if the choice names a bundle.
+        source: an image or a folder of images.
+        output: folder of the label maps.
+        choice: what the user named.
+        options: device and precision.
+        progress: called after each case.
+
+    Raises:
+        AutosegError: if there is no such model, nothing to predict, or no place to write.
+    """
+    bundles, why = _find_model(task, choice)
+    logger.info("model: %s", why)
+    predictor = load_predictor(bundles, options)
+    inputs = predict_inputs(source, len(predictor.recipe.channels))
+    return predict_cases(predictor, inputs, output, progress)
+
+
+def _find_model(task: TaskFolder | None, choice: ModelChoice) -> tuple[list[Path], str]:
+    if choice.bundle is not None:
+        path = choice.bundle / "bundle.json" if choice.bundle.is_dir() else choice.bundle
+        if not path.is_file():
+            raise ArtifactError("there is no model here", place=path)
+        return [path], str(path)
+    assert task is not None
+    found = candidates(task)
+    if found:
+        found = narrow(found, choice.configuration, choice.run, choice.folds)
+    chosen, reason = choose(found)
+    return model_files(task, chosen), f"{chosen.label}: {reason}"
+
+
+def candidates(task: TaskFolder) -> list[Candidate]:
+    """All models of a task with at least one finished fold."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for folder in task.fold_folders():
+        if folder.is_finished:
+            key = (folder.plan, folder.configuration, folder.run)
+            groups.setdefault(key, []).append(folder.fold)
+    return [
+        Candidate(
+            plan=plan,
+            configuration=configuration,
+            run=run,
+            folds=tuple(folds),
+            dice=_held_out_dice(task, plan, configuration, run, folds),
+        )
+        for (plan, configuration, run), folds in groups.items()
+    ]
+
+
+def narrow(
+    found: Sequence[Candidate], configuration: str | None, run: str | None, folds: Sequence[str]
+) -> list[Candidate]:
+    """Keep the models a user named.
+
+    Args:
+        found: all there are.
+        configuration: its name, or None for any.
+        run: its name, or None for any.
+        folds: fold names; empty for all that are finished.
+
+    Raises:
+        UnknownNameError: if nothing of a name is trained.
+    """
+    if configuration is not None and all(c.configuration != configuration for c in found):
+        raise unknown_name("trained configuration", configuration, {c.configuration for c in found})
+    if run is not None and all(c.run != run for c in found):
+        raise unknown_name("run", run, {c.run for c in found})
+    kept = [c for c in found if configuration in (None, c.configuration) and run in (None, c.run)]
+    for fold in folds:
+        if all(fold not in c.folds for c in kept):
+            raise unknown_name("trained fold", fold, {f for c in kept for f in c.folds})
+    if not folds:
+        return kept
+    return [replace(c, folds=tuple(folds)) for c in kept if set(folds) <= set(c.folds)]
+
+
+def model_files(task: TaskFolder, chosen: Candidate) -> list[Path]:
+    """The bundles of a model's folds."""
+    return [
+        task.fold_folder(chosen.plan, chosen.configuration, chosen.run, fold).bundle
+        for fold in chosen.folds
+    ]
+
+
+def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predictor:
+    """Load the networks of one configuration.
+
+    Args:
+        bundles: one ``bundle.json`` per fold, of the same configuration.
+        options: device and precision.
+
+    Raises:
+        ArtifactError: if a file is broken or the weights do not fit.
+    """
+    device = choose_device(options.device)
+    models = [artifacts.load(path, Model) for path in bundles]
+    first = models[0]
+    configuration = first.configuration
+    precision, reason = choose_precision(device, options.precision, configuration.dimensions)
+    logger.debug("%s", reason)
+    members = zip(models, bundles, strict=True)
+    return Predictor(
+        networks=[_network(model, path, device) for model, path in members],
+        configuration=configuration,
+        recipe=first.plan.recipe(first.members[0].configuration),
+        labels=first.labels,
+        mirror_axes=first.training.mirror_axes,
+        device=device,
+        precision=precision,
+    )
+
+
+def predict_cases(
+    predictor: Predictor, inputs: Inputs, output: Path, progress: Progress = silent
+) -> list[Prediction]:
+    """Segment cases one by one; one that cannot be read does not stop the others.
+
+    Args:
+        predictor: the model.
+        inputs: name and image files of each case.
+        output: folder of the label maps; made if it is not there.
+        progress: called after each case.
+
+    Raises:
+        AutosegError: if the folder cannot be written, or is where the images lie.
+    """
+    atomic.make_folder(output)
+    _protect_inputs(inputs, output)
+    predictions: list[Prediction] = []
+    progress(0, len(inputs))
+    for number, (name, paths) in enumerate(inputs, start=1):
+        predictions.append(_predict_case(predictor, name, paths, output))
+        progress(number, len(inputs), name)
+    return predictions
+
+
+def _predict_case(
+    predictor: Predictor, name: str, paths: tuple[Path, ...], output: Path
+) -> Prediction:
+    target = output / f"{name}{OUTPUT_ENDING}"
+    try:
+        write_labels(target, predictor.segment(read_image(paths)))
+    except AutosegError as error:
+        place = "" if error.place else f"{paths[0]}: "
+        return Prediction(name=name, path=None, error=f"{place}{error}")
+    return Prediction(name=name, path=target, error=None)
+
+
+def _protect_inputs(inputs: Inputs, output: Path) -> None:
+    """Never write a label map over an image."""
+    taken = {path.resolve() for _, paths in inputs for path in paths}
+    for name, _ in inputs:
+        if (output / f"{name}{OUTPUT_ENDING}").resolve() in taken:
+            raise AutosegError(
+                "the predictions would overwrite the images",
+                place=output,
+                remedy="choose another folder with --output",
+            )
+
+
+def _network(model: Model, path: Path, device: torch.device) -> torch.nn.Module:
+    network = build_network(
+        model.configuration.network,
+        len(model.channels),
+        model.labels.num_classes,
+        deep_supervision=False,
+    )
+    weights = path.parent / model.members[0].weights
+    try:
+        network.load_state_dict(bundle.load_weights(weights))
+    except RuntimeError as error:
+        raise ArtifactError(
+            "the weights do not fit the network described beside them", place=weights
+        ) from error
+    return network.to(device)
+
+
+def _held_out_dice(
+    task: TaskFolder, plan: str, configuration: str, run: str, folds: Sequence[str]
+) -> tuple[float, ...]:
+    reports = [task.report_file(plan, configuration, run, fold) for fold in folds]
+    scores = [
+        artifacts.load(path, Report).mean_foreground_dice for path in reports if path.is_file()
+    ]
+    return tuple(score for score in scores if score is not None)

@@ -1,0 +1,123 @@
+"""Where a run stands, on disk: enough to go on exactly as if it had never stopped.
+
+Samples are a function of (seed, epoch, number) and nothing else in training is random, so the
+weights, the optimiser's buffers and two counters are the whole state.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from autoseg.core.artifact import Artifact
+from autoseg.core.plan import TrainingSpec
+from autoseg.io import artifacts, bundle
+from autoseg.networks.precision import Precision
+from autoseg.train.loop import Session
+
+STATE_FILE = "state.json"
+
+
+class State(Artifact):
+    """The content of ``resume/state.json``.
+
+    Attributes:
+        training: the recipe the run was started with.
+        precision: number format, as probed when the run started.
+        tensors: file with weights and optimiser buffers, beside this one.
+        epoch: epochs finished.
+        step: steps finished in the current epoch.
+        loss_sum: sum of the losses of those steps.
+        elapsed_s: training time so far, over all restarts.
+        ema_dice: smoothed validation Dice; None before the first epoch ends.
+        best_dice: highest smoothed validation Dice so far.
+        scaler: state of the gradient scaler.
+    """
+
+    training: TrainingSpec
+    precision: Precision
+    tensors: str = ""
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    elapsed_s: float = 0.0
+    ema_dice: float | None = None
+    best_dice: float | None = None
+    scaler: dict[str, float] = Field(default_factory=dict)
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is something to resume."""
+    return (folder / STATE_FILE).is_file()
+
+
+def load_state(folder: Path) -> State:
+    """Read where a run stands, without its tensors.
+
+    Raises:
+        ArtifactError: if the file is broken.
+    """
+    return artifacts.load(folder / STATE_FILE, State)
+
+
+def save(folder: Path, state: State, session: Session) -> State:
+    """Write where a run stands, whole or not at all.
+
+    Args:
+        folder: the run's ``resume`` folder.
+        state: counters; its ``tensors`` and ``scaler`` are filled in here.
+        session: weights and optimiser.
+
+    Returns:
+        The state as written.
+    """
+    name = f"epoch{state.epoch:05d}-step{state.step:05d}.safetensors"
+    bundle.save_weights(folder / name, _tensors(session))
+    scaler = {key: float(value) for key, value in session.scaler.state_dict().items()}
+    written = state.model_copy(update={"tensors": name, "scaler": scaler})
+    artifacts.save(folder / STATE_FILE, written)
+    for old in folder.glob("*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+    return written
+
+
+def restore(folder: Path, state: State, session: Session) -> None:
+    """Put weights, optimiser and scaler back to where a run stood.
+
+    Args:
+        folder: the run's ``resume`` folder.
+        state: as ``load_state`` gave it.
+        session: changed in place.
+
+    Raises:
+        ArtifactError: if the tensors are missing or do not fit the network.
+    """
+    tensors = bundle.load_weights(folder / state.tensors)
+    session.network.load_state_dict(_under("network.", tensors))
+    buffers: dict[int, dict[str, Tensor]] = {}
+    for key, value in _under("optimizer.", tensors).items():
+        index, _, name = key.partition(".")
+        buffers.setdefault(int(index), {})[name] = value
+    groups = session.optimizer.state_dict()["param_groups"]
+    session.optimizer.load_state_dict({"state": buffers, "param_groups": groups})
+    if state.scaler:
+        session.scaler.load_state_dict(dict(state.scaler))
+
+
+def _tensors(session: Session) -> dict[str, Tensor]:
+    tensors = {f"network.{k}": v for k, v in session.network.state_dict().items()}
+    for index, buffers in session.optimizer.state_dict()["state"].items():
+        for name, value in buffers.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            elif value is not None:
+                tensors[f"optimizer.{index}.{name}"] = torch.tensor(value)
+    return tensors
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

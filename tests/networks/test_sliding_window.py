@@ -1,0 +1,226 @@
+from functools import partial
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from autoseg.errors import AutosegError
+from autoseg.networks.precision import Precision
+from autoseg.networks.sliding_window import predict_logits
+
+predict = partial(predict_logits, precision=Precision(), device=torch.device("cpu"))
+
+
+class Probe(nn.Module):
+    """The image, the patch's mean, and half the image flipped: neither local nor symmetric."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        axes = tuple(range(2, image.ndim))
+        mean = image.mean(axes, keepdim=True).expand_as(image)
+        return torch.cat([image, mean, 0.5 * image.flip(2)], dim=1)
+
+
+class Constant(nn.Module):
+    """The same logits everywhere, whatever the image."""
+
+    logits = (0.3, 0.4, 1.7)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = torch.tensor(self.logits).view(1, 3, *(1,) * (image.ndim - 2))
+        return logits.expand(len(image), 3, *image.shape[2:]).clone()
+
+
+class Echo(nn.Module):
+    """Returns the image itself and remembers the batches it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.seen.append(image.clone())
+        return image
+
+
+def waves(*shape: int) -> Tensor:
+    """A wave along the flat index."""
+    size = torch.Size(shape).numel()
+    return torch.sin(0.03 * torch.arange(size, dtype=torch.float64)).float().view(shape)
+
+
+def naive_window(image: Tensor, mirror_axes: tuple[int, ...], sums: torch.dtype) -> Tensor:
+    """The window of reference/inference.md, for patches of 16 on (1, 30, 12, 25)."""
+    gaussian = np.zeros((16, 16, 16))
+    gaussian[8, 8, 8] = 1
+    gaussian = torch.tensor(ndimage.gaussian_filter(gaussian, 2.0, mode="constant"))
+    weights = (gaussian / gaussian.max() * 10).to(sums)
+    weights[weights == 0] = weights[weights > 0].min()
+    padded = nn.functional.pad(image, (0, 0, 2, 2))
+    total, weight = torch.zeros(3, 30, 16, 25, dtype=sums), torch.zeros(30, 16, 25, dtype=sums)
+    for z, x in product((0, 7, 14), (0, 4, 9)):
+        patch = (..., slice(z, z + 16), slice(0, 16), slice(x, x + 16))
+        subsets = [s for n in range(4) for s in combinations([axis + 2 for axis in mirror_axes], n)]
+        outputs = [Probe()(padded[None][patch].flip(axes)).flip(axes)[0] for axes in subsets]
+        total[patch] += torch.stack(outputs).mean(0) * weights
+        weight[patch] += weights
+    return (total / weight)[:, :, 2:14]
+
+
+# Expected numbers: reference/inference.md, section 4.
+@pytest.mark.parametrize(
+    ("mirror_axes", "means"),
+    [
+        ((), (0.000145936, 0.000287512, 0.000233036)),
+        ((0, 1, 2), (0.000146099, 0.000287512, 0.000233063)),
+    ],
+)
+class TestAgainstTheReference:
+    def test_the_naive_window_is_the_reference_when_it_sums_in_float16(self, mirror_axes, means):
+        logits = naive_window(waves(1, 30, 12, 25), mirror_axes, torch.float16)
+        assert logits.double().mean((1, 2, 3)).tolist() == pytest.approx(means, abs=5e-9)
+
+    def test_the_window_is_the_naive_one_summed_exactly(self, mirror_axes, means):  # noqa: ARG002
+        image = waves(1, 30, 12, 25)
+        logits = predict(Probe(), image, (16, 16, 16), 3, mirror_axes=mirror_axes)
+        expected = naive_window(image, mirror_axes, torch.float64)
+        assert logits.shape == (3, 30, 12, 25)
+        torch.testing.assert_close(logits.double(), expected, atol=3e-4, rtol=0)
+
+    def test_a_voxel_has_the_value_of_the_reference(self, mirror_axes, means):  # noqa: ARG002
+        image = waves(1, 30, 12, 25)
+        logits = predict(Probe(), image, (16, 16, 16), 3, mirror_axes=mirror_axes)
+        voxel = (-0.89453125, 0.00083494, 0.31518555)
+        assert logits[:, 7, 5, 11].tolist() == pytest.approx(voxel, rel=1e-3)
+
+
+@pytest.mark.parametrize("patch_size", [(12, 16, 10), (16, 10)])
+def test_constant_logits_stay_constant_up_to_the_corners(patch_size):
+    image = torch.zeros(1, 20, 33, 26)
+    logits = predict(Constant(), image, patch_size, 3, mirror_axes=(0,))
+    expected = torch.tensor(Constant.logits).view(3, 1, 1, 1).expand_as(logits)
+    torch.testing.assert_close(logits, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("patch_size", [(8, 8, 8), (8, 8)])
+@pytest.mark.parametrize("mirror_axes", [(), (1,), (0, 1)])
+@pytest.mark.parametrize("tiles_per_batch", [1, 5])
+def test_every_voxel_comes_back_to_its_place(patch_size, mirror_axes, tiles_per_batch):
+    image = torch.rand(2, 5, 11, 19, generator=torch.Generator().manual_seed(0))
+    logits = predict(
+        Echo(), image, patch_size, 2, mirror_axes=mirror_axes, tiles_per_batch=tiles_per_batch
+    )
+    torch.testing.assert_close(logits, image, atol=1e-6, rtol=0)
+    assert logits.is_contiguous()
+
+
+def test_a_small_volume_lies_in_the_middle_of_zeros_with_the_odd_one_above():
+    network = Echo()
+    image = torch.ones(1, 3, 5, 4)
+    predict(network, image, (6, 5, 8), 1, mirror_axes=())
+    (batch,) = network.seen
+    expected = torch.zeros(1, 1, 6, 5, 8)
+    expected[:, :, 1:4, :, 2:6] = 1
+    assert torch.equal(batch, expected)
+
+
+def test_a_2d_network_sees_slices_in_batches():
+    network = Echo()
+    image = waves(2, 7, 6, 9)
+    predict(network, image, (6, 9), 2, mirror_axes=(), tiles_per_batch=3)
+    assert [len(batch) for batch in network.seen] == [3, 3, 1]
+    assert torch.equal(torch.cat(network.seen), image.transpose(0, 1))
+
+
+def test_slices_do_not_influence_each_other():
+    image = waves(1, 4, 13, 10)
+    logits = predict(Probe(), image, (8, 8), 3, mirror_axes=(0, 1), tiles_per_batch=5)
+    for index in range(4):
+        alone = predict(Probe(), image[:, index : index + 1], (8, 8), 3, mirror_axes=(0, 1))
+        torch.testing.assert_close(logits[:, index : index + 1], alone)
+
+
+def test_mirroring_visits_every_combination_of_axes_once():
+    network = Echo()
+    image = waves(1, 4, 6, 8)
+    predict(network, image, (4, 6, 8), 1, mirror_axes=(0, 2))
+    expected = [image[None].flip(axes) for axes in ((), (2,), (4,), (2, 4))]
+    assert all(torch.equal(a, b) for a, b in zip(network.seen, expected, strict=True))
+
+
+class Dropping(nn.Module):
+    """Behaves differently in training and with deep supervision."""
+
+    def __init__(self, training: bool, deep_supervision: bool) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+        self.deep_supervision = deep_supervision
+        self.train(training)
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        assert not torch.is_grad_enabled()
+        output = self.dropout(image)
+        return [output] if self.deep_supervision else output
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("deep_supervision", [True, False])
+def test_the_network_predicts_in_evaluation_mode_and_is_left_as_it_was(training, deep_supervision):
+    network = Dropping(training, deep_supervision)
+    image = waves(1, 4, 6, 8)
+    logits = predict(network, image, (4, 6, 8), 1, mirror_axes=())
+    torch.testing.assert_close(logits, image)
+    assert (network.training, network.deep_supervision) == (training, deep_supervision)
+    assert network.dropout.training == training
+
+
+def test_the_network_is_left_as_it_was_after_a_failure_too():
+    network = Dropping(training=True, deep_supervision=True)
+    with pytest.raises(AutosegError, match="not finite"):
+        predict(network, torch.full((1, 4, 6, 8), torch.nan), (4, 6, 8), 1, mirror_axes=())
+    assert network.training
+    assert network.deep_supervision
+
+
+def test_repeating_a_prediction_repeats_every_bit():
+    torch.manual_seed(0)
+    network = nn.Conv3d(1, 2, 3, padding=1)
+    image = waves(1, 9, 13, 10)
+    first, second = (
+        predict(network, image, (6, 8, 8), 2, mirror_axes=(1,), tiles_per_batch=2) for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_the_network_computes_in_the_precision_and_sums_stay_float32():
+    network, dtypes = nn.Conv2d(1, 2, 1), []
+    network.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
+    precision = Precision(dtype="bfloat16", channels_last=True)
+    logits = predict(network, waves(1, 2, 6, 8), (6, 8), 2, mirror_axes=(0,), precision=precision)
+    assert set(dtypes) == {torch.bfloat16}
+    assert logits.dtype == torch.float32
+
+
+def test_the_result_may_be_changed_in_place():
+    logits = predict(nn.Conv2d(1, 2, 1), waves(1, 2, 6, 8), (6, 8), 2, mirror_axes=())
+    logits += 1
+    assert not logits.requires_grad
+
+
+def test_progress_counts_patches():
+    calls: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
+        calls.append((done, total))
+
+    image = waves(1, 3, 4, 6)
+    predict(Echo(), image, (4, 4), 1, mirror_axes=(), tiles_per_batch=4, progress=progress)
+    assert calls == [(4, 6), (6, 6)]
+
+
+@pytest.mark.parametrize(("shape", "patch_size"), [((4, 6, 8), (4, 6, 8)), ((1, 4, 6, 8), (8,))])
+def test_a_wrong_number_of_axes_is_the_callers_mistake(shape, patch_size):
+    with pytest.raises(ValueError, match="patch sizes"):
+        predict(Echo(), torch.zeros(shape), patch_size, 1, mirror_axes=())
