@@ -17,23 +17,24 @@ from autoseg.errors import AutosegError, InterruptedRunError, WorkspaceError
 from autoseg.io import artifacts
 from autoseg.io.dataset_folder import find_dataset
 from autoseg.io.task import load_dataset, load_plan, load_splits, planned_configuration
-from autoseg.io.workspace import WORKSPACE_NAME, TaskFolder, Workspace
+from autoseg.io.workspace import EVERYTHING, WORKSPACE_NAME, TaskFolder, Workspace
 
 if TYPE_CHECKING:
     from autoseg.plan.planner import PlanRequest
-    from autoseg.train.stage import TrainRequest
+    from autoseg.train.inputs import TrainRequest
 
 logger = logging.getLogger(__name__)
 
-EVERYTHING = "everything"
-
+DEMO_FEATURES = 8
 DEMO_TRAINING = {
-    "epochs": 12,
-    "steps_per_epoch": 30,
-    "validation_steps": 4,
-    "max_time_s": 200.0,
+    "epochs": 10,
+    "steps_per_epoch": 40,
+    "validation_steps": 5,
+    "max_time_s": 180.0,
+    "optimizer": "adamw",
+    "learning_rate": 2e-3,
 }
-"""Changes to the plan's training recipe that make the demonstration short."""
+"""Changes to the plan and its training recipe that make the demonstration short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,13 +267,15 @@ def _demo_in(folder: Path, picture: Path, workers: int | None, progress: Progres
     from autoseg.plan.planner import PlanRequest
     from autoseg.predict.stage import ModelChoice, PredictOptions, predict_folder
     from autoseg.preprocess.stage import preprocess_task
-    from autoseg.train.stage import TrainRequest, train_fold
+    from autoseg.train.inputs import TrainRequest
+    from autoseg.train.stage import train_fold
 
     logger.info("demo: generating a data set in %s", folder)
     data = write_dataset(folder, progress)
     workspace = Workspace(folder / WORKSPACE_NAME)
     logger.info("demo: plan, preprocess")
-    planned = plan_folder(workspace, data.root, PlanRequest(), workers, progress)
+    plan_request = PlanRequest(base_features=DEMO_FEATURES)
+    planned = plan_folder(workspace, data.root, plan_request, workers, progress)
     preprocess_task(planned.task, ["3d_fullres"], workers=workers, progress=progress)
     logger.info("demo: train 3d_fullres, at most %.0f s", DEMO_TRAINING["max_time_s"])
     request = TrainRequest(

@@ -57,7 +57,8 @@ class Registry(Generic[T]):
         return entry
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the registered names, in the order of registration."""
+        """Iterate over all names, those of plug-ins last."""
+        _load_plugins()
         return iter(tuple(self._entries))
 
     def __contains__(self, name: object) -> bool:

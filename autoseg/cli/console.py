@@ -14,10 +14,10 @@ import typer
 from autoseg.core.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from autoseg.core.metrics import Report
+    from autoseg.core.metrics import CaseScores, Report, Scores
 
 PLAIN_SHARE = 0.1
-SILENT_S = 2.0
+PLAIN_EVERY_S = 10.0
 
 
 def set_up_logging(verbose: bool = False, quiet: bool = False) -> None:
@@ -78,21 +78,21 @@ def _terminal_bar(title: str) -> Iterator[Progress]:
 
 
 class _PlainProgress:
-    """A line at each tenth, once a stage has taken longer than two seconds."""
+    """A line now and then, and none for what takes a few seconds."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._started = time.monotonic()
+        self._last_s = time.monotonic()
         self._shown = 0.0
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Report progress."""
+        """Report progress: at most at each tenth and every ten seconds."""
         share = done / total if total else 1.0
-        if share < self._shown:
-            self._shown = 0.0
-        if time.monotonic() - self._started < SILENT_S or share < self._shown + PLAIN_SHARE:
+        self._shown = min(self._shown, share)
+        now_s = time.monotonic()
+        if share < self._shown + PLAIN_SHARE or now_s < self._last_s + PLAIN_EVERY_S:
             return
-        self._shown = share
+        self._shown, self._last_s = share, now_s
         typer.echo(f"{self._title}: {done}/{total} {note}".rstrip(), err=True)
 
 
@@ -145,14 +145,14 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _scores(scores: object) -> tuple[float | None, float | None]:
-    return scores.dice, scores.iou  # type: ignore[attr-defined]
+def _scores(scores: Scores) -> tuple[float | None, float | None]:
+    return scores.dice, scores.iou
 
 
 def _cells(pairs: Sequence[tuple[float | None, float | None]]) -> list[str]:
     return [number(value) for pair in pairs for value in pair]
 
 
-def _lowest_dice(case: object) -> float:
-    defined = [s.dice for s in case.structures.values() if s.dice is not None]  # type: ignore[attr-defined]
+def _lowest_dice(case: CaseScores) -> float:
+    defined = [s.dice for s in case.structures.values() if s.dice is not None]
     return min(defined, default=2.0)

@@ -35,7 +35,9 @@ GpuMemoryOption = Annotated[
 ]
 PresetOption = Annotated[
     str,
-    typer.Option("--preset", metavar="NAME", help="default, resenc-m, resenc-l or resenc-xl."),
+    typer.Option(
+        "--preset", metavar="NAME", help="default, resenc, resenc-m, resenc-l or resenc-xl."
+    ),
 ]
 SpacingOption = Annotated[
     str | None,
@@ -48,6 +50,13 @@ MirrorOption = Annotated[
     ),
 ]
 
+FeaturesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--base-features", metavar="N", min=1, help="Channels of the first stage; 32 by default."
+    ),
+]
+
 
 def plan(
     task: TaskArgument,
@@ -55,15 +64,16 @@ def plan(
     preset: PresetOption = "default",
     spacing: SpacingOption = None,
     mirror_axes: MirrorOption = None,
+    base_features: FeaturesOption = None,
     plan_name: PlanOption = "default",
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure a data set and decide everything; says what was decided and why."""
+    """Measure a data set, decide everything, say why."""
     set_up_logging(verbose, quiet)
-    request = plan_request(plan_name, preset, gpu_memory, spacing, mirror_axes)
+    request = plan_request(plan_name, preset, gpu_memory, spacing, mirror_axes, base_features)
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline import plan_folder
 
@@ -87,7 +97,10 @@ def preprocess(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Prepare every planned configuration, or those named; finished cases are kept."""
+    """Prepare every planned configuration, or those named.
+
+    Cases that are prepared already are kept.
+    """
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
     from autoseg.preprocess.stage import preprocess_task
@@ -106,6 +119,7 @@ def plan_request(
     gpu_memory: str | None,
     spacing: str | None,
     mirror_axes: str | None,
+    base_features: int | None,
 ) -> PlanRequest:
     """Turn the words of the command line into a request.
 
@@ -126,6 +140,7 @@ def plan_request(
         budget_bytes=budget,
         spacing=mm,  # type: ignore[arg-type]  # the request checks the length itself
         mirror_axes=axes,
+        base_features=base_features,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -28,8 +28,8 @@ New here? 'autoseg demo' does all of it in a few minutes on data it makes up.
 
 INTERRUPTED = 130
 
-_UsageError = typer.BadParameter.__bases__[0]
-_ClickError: type[Any] = _UsageError.__bases__[0]
+# Newer versions of typer bring a click of their own: ask it for the class, not click.
+_ClickError = cast("type[Exception]", typer.BadParameter.__bases__[0].__bases__[0])
 
 app = typer.Typer(
     name="autoseg",

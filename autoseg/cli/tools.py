@@ -29,7 +29,10 @@ def evaluate(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Dice and IoU per case and structure; report.json goes beside the predictions."""
+    """Score label maps against references.
+
+    Prints Dice and IoU per case and structure; report.json goes beside the predictions.
+    """
     set_up_logging(verbose, quiet)
     from autoseg.evaluate.stage import evaluate_folders
 
@@ -48,7 +51,7 @@ def overlay(
         Path, typer.Option("-o", "--output", metavar="FILE.png", help="The picture.")
     ] = Path("overlay.png"),
 ) -> None:
-    """Draw a label map over its image, on the slice that shows most."""
+    """Draw a label map over its image."""
     from autoseg.figures.cases import draw_overlay
 
     typer.echo(f"picture: {draw_overlay(image, labels, output)}")
@@ -63,7 +66,7 @@ def demo(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Do the whole path on a generated kidney-and-tumour data set, in a few minutes."""
+    """Do the whole path on generated data, in a few minutes."""
     set_up_logging(verbose, quiet)
     from autoseg.pipeline import run_demo
 
@@ -76,7 +79,7 @@ def demo(
 
 
 def doctor() -> None:
-    """Look at this machine: versions, devices, memory, and what would go wrong here."""
+    """Look at this machine and what would go wrong on it."""
     from autoseg.doctor import examine_machine
 
     problems = 0

@@ -14,6 +14,7 @@ from autoseg.cli.console import (
     set_up_logging,
 )
 from autoseg.cli.data import (
+    FeaturesOption,
     GpuMemoryOption,
     MirrorOption,
     PresetOption,
@@ -39,7 +40,7 @@ from autoseg.errors import AutosegError
 if TYPE_CHECKING:
     from autoseg.core.metrics import Report
     from autoseg.predict.stage import Prediction
-    from autoseg.train.stage import TrainRequest
+    from autoseg.train.inputs import TrainRequest
 
 ConfigurationArgument = Annotated[
     str, typer.Argument(metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres.")
@@ -95,7 +96,7 @@ def train(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train one fold of one configuration, then score the cases it held out.
+    """Train one fold and score the cases it held out.
 
     A run that was stopped, even killed, goes on where it was when the command is repeated.
     """
@@ -133,13 +134,14 @@ def validate(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict the held-out cases of a trained fold from their raw files and score them."""
+    """Predict and score the held-out cases of a trained fold again."""
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
     from autoseg import pipeline
+    from autoseg.io.workspace import EVERYTHING
 
     for name in pipeline.parse_folds(place.task, fold):
-        if name == pipeline.EVERYTHING:
+        if name == EVERYTHING:
             raise AutosegError(
                 "a model trained on everything has no held-out cases",
                 remedy="score it on other images: autoseg predict, then autoseg evaluate",
@@ -181,7 +183,7 @@ def predict(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Segment new images with the best model there is; says which and why."""
+    """Segment new images with the best model there is."""
     set_up_logging(verbose, quiet)
     from autoseg.predict.stage import ModelChoice, PredictOptions, predict_folder
 
@@ -210,6 +212,7 @@ def run(
     preset: PresetOption = "default",
     spacing: SpacingOption = None,
     mirror_axes: MirrorOption = None,
+    base_features: FeaturesOption = None,
     plan_name: PlanOption = "default",
     run: RunOption = "default",
     workspace: WorkspaceOption = None,
@@ -219,12 +222,12 @@ def run(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Plan, preprocess, train and score; what exists already is not made again.
+    """Plan, preprocess, train and score in one go.
 
-    --max-time holds for each fold.
+    What exists already is not made again. --max-time holds for each fold.
     """
     set_up_logging(verbose, quiet)
-    wanted = plan_request(plan_name, preset, gpu_memory, spacing, mirror_axes)
+    wanted = plan_request(plan_name, preset, gpu_memory, spacing, mirror_axes, base_features)
     changes = training_changes(epochs, max_time, seed)
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline import run_task
@@ -280,7 +283,7 @@ def _request(
     changes: dict[str, Any] | None = None,
     restart: bool = False,
 ) -> TrainRequest:
-    from autoseg.train.stage import TrainRequest
+    from autoseg.train.inputs import TrainRequest
 
     return TrainRequest(
         configuration=configuration,

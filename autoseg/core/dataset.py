@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
 
 from autoseg.core.artifact import Artifact, Frozen
 from autoseg.core.labels import LabelSpace
@@ -81,3 +84,11 @@ class Splits(Artifact):
 
     folds: tuple[Split, ...]
     reason: str
+
+    @model_validator(mode="after")
+    def _keeps_apart(self) -> Self:
+        for number, fold in enumerate(self.folds):
+            both = sorted(set(fold.train) & set(fold.validation))
+            if both:
+                raise ValueError(f"fold {number} both trains on '{both[0]}' and holds it out")
+        return self

@@ -14,6 +14,8 @@ from autoseg.io import atomic
 WORKSPACE_NAME = "autoseg_workspace"
 WORKSPACE_VARIABLE = "AUTOSEG_WORKSPACE"
 REPORT_NAME = "report.json"
+EVERYTHING = "everything"
+"""The fold that trains on all cases and holds out none."""
 _SEARCH_DEPTH = 3
 
 

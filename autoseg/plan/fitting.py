@@ -163,7 +163,7 @@ def _weigh(topology: Topology, preset: Preset, num_entries: int) -> tuple[Networ
     maximum = MAX_FEATURES_2D if len(topology.patch_size) == 2 else MAX_FEATURES_3D
     network = NetworkSpec(
         architecture=preset.architecture,
-        features_per_stage=features_per_stage(stages, maximum),
+        features_per_stage=features_per_stage(stages, maximum, preset.base_features),
         strides=topology.strides,
         kernel_sizes=topology.kernel_sizes,
         blocks_per_stage=preset.blocks(stages),

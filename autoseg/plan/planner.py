@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 
 import numpy as np
@@ -39,6 +39,7 @@ class PlanRequest:
             (8 GB for the default; a GB is 10**9 bytes).
         spacing: target spacing in mm, ``(z, y, x)`` of the raw images; None to derive it.
         mirror_axes: axes of the raw images, 0 to 2, that may be mirrored; None for all.
+        base_features: channels of the first stage; None for the preset's.
 
     Raises:
         AutosegError: if a value cannot be planned with.
@@ -50,9 +51,14 @@ class PlanRequest:
     budget_bytes: int | None = None
     spacing: Triple | None = None
     mirror_axes: Axes | None = None
+    base_features: int | None = None
 
     def __post_init__(self) -> None:
         find_preset(self.preset)
+        if self.base_features is not None and self.base_features < 1:
+            raise AutosegError(
+                f"{self.base_features} base features", remedy="give 1 or more (--base-features)"
+            )
         if self.budget_bytes is not None and self.budget_bytes < 1:
             raise AutosegError(
                 f"a GPU memory of {self.budget_bytes} bytes", remedy="give a positive --gpu-memory"
@@ -70,6 +76,14 @@ class PlanRequest:
                 f"mirror axes {list(self.mirror_axes)}",
                 remedy="give some of 0 (z), 1 (y), 2 (x) (--mirror-axes)",
             )
+
+    @property
+    def network(self) -> Preset:
+        """The preset, with what the user changed about it."""
+        preset = find_preset(self.preset)
+        if self.base_features is None:
+            return preset
+        return replace(preset, base_features=self.base_features)
 
     @property
     def budget(self) -> int:
@@ -151,7 +165,7 @@ def make_plan(
     schemes, masks, normalization_decisions = _normalization(fingerprint, channels)
     task = _Task(
         request=request,
-        preset=find_preset(request.preset),
+        preset=request.network,
         labels=labels,
         num_cases=len(fingerprint.cases),
         transpose=(first, second, third),

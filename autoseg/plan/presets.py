@@ -26,6 +26,7 @@ class Preset:
         encoder_blocks: blocks of each encoder stage; the last number repeats.
         decoder_blocks: blocks of every decoder stage.
         smallest_batch_2d: batch that has to fit before a 2D patch stops shrinking.
+        base_features: channels of the first stage; each further stage has twice as many.
     """
 
     architecture: str
@@ -36,6 +37,7 @@ class Preset:
     encoder_blocks: tuple[int, ...]
     decoder_blocks: int
     smallest_batch_2d: int
+    base_features: int = 32
 
     def elements(self, dimensions: int) -> int:
         """Limit of one sample in 2D or 3D."""

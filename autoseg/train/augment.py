@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import radians
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,16 @@ PROBABILITY_ROTATION = 0.2
 PROBABILITY_SCALING = 0.2
 SCALE_RANGE = (0.7, 1.4)
 SMALLEST_SCALE_READ = 0.85
+
+_BLUR = {"blur_sigma": (0.5, 1.0), "different_sigma_per_axis": True, "p_per_channel": 0.5}
+_LOW_RESOLUTION = {
+    "zoom_range": (0.5, 1),
+    "per_channel": True,
+    "p_per_channel": 0.5,
+    "order_downsample": 0,
+    "order_upsample": 1,
+}
+_GAMMA = {"gamma_range": (0.7, 1.5), "per_channel": True, "retain_stats": True}
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int16]
@@ -274,25 +285,20 @@ def _rotation_degrees(patch: tuple[int, ...], in_plane: bool) -> float:
 
 
 def _intensity_transforms(ignored_axes: tuple[int, ...] | None) -> tuple[AbstractTransform, ...]:
-    return (
-        GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_sample=0.1),
-        GaussianBlurTransform(
-            (0.5, 1.0), different_sigma_per_axis=True, p_per_sample=0.2, p_per_channel=0.5
+    table: list[tuple[Callable[..., AbstractTransform], float, dict[str, Any]]] = [
+        (GaussianNoiseTransform, 0.1, {"noise_variance": (0, 0.1)}),
+        (GaussianBlurTransform, 0.2, _BLUR),
+        (BrightnessMultiplicativeTransform, 0.15, {"multiplier_range": (0.75, 1.25)}),
+        (ContrastAugmentationTransform, 0.15, {"contrast_range": (0.75, 1.25)}),
+        (
+            SimulateLowResolutionTransform,
+            0.25,
+            _LOW_RESOLUTION | {"ignore_axes": ignored_axes},
         ),
-        BrightnessMultiplicativeTransform((0.75, 1.25), p_per_sample=0.15),
-        ContrastAugmentationTransform((0.75, 1.25), p_per_sample=0.15),
-        SimulateLowResolutionTransform(
-            zoom_range=(0.5, 1),
-            per_channel=True,
-            p_per_channel=0.5,
-            order_downsample=0,
-            order_upsample=1,
-            p_per_sample=0.25,
-            ignore_axes=ignored_axes,
-        ),
-        GammaTransform((0.7, 1.5), True, True, retain_stats=True, p_per_sample=0.1),
-        GammaTransform((0.7, 1.5), False, True, retain_stats=True, p_per_sample=0.3),
-    )
+        (GammaTransform, 0.1, _GAMMA | {"invert_image": True}),
+        (GammaTransform, 0.3, _GAMMA | {"invert_image": False}),
+    ]
+    return tuple(kind(p_per_sample=share, **options) for kind, share, options in table)
 
 
 def _scale(scale_range: tuple[float, float] | None, side: float, factor: float) -> float:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from autoseg.core.artifact import Artifact
-from autoseg.core.plan import TrainingSpec
+from autoseg.core.plan import Configuration, TrainingSpec
 from autoseg.io import artifacts, bundle
 from autoseg.networks.precision import Precision
 from autoseg.train.loop import Session
@@ -26,6 +26,7 @@ class State(Artifact):
 
     Attributes:
         training: the recipe the run was started with.
+        configuration: what the plan said when the run was started.
         precision: number format, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
         epoch: epochs finished.
@@ -38,6 +39,7 @@ class State(Artifact):
     """
 
     training: TrainingSpec
+    configuration: Configuration
     precision: Precision
     tensors: str = ""
     epoch: int = 0

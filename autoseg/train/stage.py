@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
 
 import torch
 
-from autoseg.core.dataset import Dataset, Split
-from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.labels import LabelSpace
-from autoseg.core.model import Member, Model
-from autoseg.core.plan import Configuration, Plan, TrainingSpec
+from autoseg.core.model import Model
+from autoseg.core.plan import Configuration, TrainingSpec
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.errors import AutosegError
 from autoseg.figures.curves import save_curves
-from autoseg.io import artifacts, bundle
-from autoseg.io.case_store import CaseStore
-from autoseg.io.task import (
-    load_dataset,
-    load_fingerprint,
-    load_plan,
-    load_splits,
-    planned_configuration,
-)
+from autoseg.io import artifacts, atomic, bundle
 from autoseg.io.workspace import FoldFolder, TaskFolder
 from autoseg.networks.build import build_network
 from autoseg.networks.precision import choose, choose_device, place
 from autoseg.train import checkpoint
-from autoseg.train.batches import Batch, BatchSource, BatchSpec
+from autoseg.train.batches import Batch, BatchSource
 from autoseg.train.history import EpochRecord, History, log_to, smoothed
+from autoseg.train.inputs import TrainingInputs, TrainRequest, load_inputs
 from autoseg.train.loop import Session, measure_step_s, train_step, validate
 from autoseg.train.losses import LOSSES, LossOptions
 from autoseg.train.optimizers import OPTIMIZERS, SCHEDULES, set_learning_rate
@@ -50,46 +37,6 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 240.0
 CURVES_EVERY_S = 60.0
 MOST_WORKERS = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainRequest:
-    """What to train.
-
-    Attributes:
-        configuration: a name in the plan.
-        fold: ``"fold0"`` and so on, or ``"everything"``.
-        plan: name of the plan.
-        run: name of the run.
-        changes: fields of the plan's ``TrainingSpec`` to change.
-        restart: throw away what the run has so far.
-        device: as ``choose_device`` takes it.
-        precision: as ``choose`` takes it.
-        workers: processes that make batches; None for as many as fit.
-    """
-
-    configuration: str
-    fold: str
-    plan: str = "default"
-    run: str = "default"
-    changes: dict[str, Any] = field(default_factory=dict)
-    restart: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    workers: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inputs:
-    """What earlier stages left."""
-
-    dataset: Dataset
-    fingerprint: Fingerprint
-    plan: Plan
-    configuration: Configuration
-    split: Split
-    store: CaseStore
-    spec: TrainingSpec
 
 
 def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = silent) -> bool:
@@ -107,22 +54,24 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
         AutosegError: if an earlier stage is missing or out of date, the run was started with
             another recipe, or training failed.
     """
-    inputs = _load_inputs(task, request)
+    inputs = load_inputs(task, request)
     folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
-    if request.restart and folder.root.exists():
-        shutil.rmtree(folder.root)
-    if folder.bundle.is_file():
-        _refuse_other_recipe(artifacts.load(folder.bundle, Model).training, inputs.spec, folder)
-        logger.info("%s %s is trained already", request.configuration, request.fold)
-        return True
-    with log_to(folder.log):
-        session, state = _start(folder, inputs, request)
-        return _run(folder, inputs, request, session, state, progress)
+    with atomic.lock(folder.root.with_name(f".{request.fold}.lock")):
+        if request.restart and folder.root.exists():
+            shutil.rmtree(folder.root)
+        if folder.is_finished:
+            model = artifacts.load(folder.bundle, Model)
+            _refuse_other_recipe(folder, inputs, model.training, model.configuration)
+            logger.info("%s %s is trained already", request.configuration, request.fold)
+            return True
+        with log_to(folder.log):
+            session, state = _start(folder, inputs, request)
+            return _run(folder, inputs, request, session, state, progress)
 
 
 def _run(
     folder: FoldFolder,
-    inputs: _Inputs,
+    inputs: TrainingInputs,
     request: TrainRequest,
     session: Session,
     state: checkpoint.State,
@@ -131,8 +80,8 @@ def _run(
     spec = inputs.spec
     history = History(folder.history, keep_epochs=state.epoch)
     workers = _num_workers(request.workers, session.device)
-    train_batches = BatchSource(_batch_spec(inputs, "train"), workers)
-    validation_batches = BatchSource(_batch_spec(inputs, "validation"), min(workers, 1))
+    train_batches = BatchSource(inputs.batches("train"), workers)
+    validation_batches = BatchSource(inputs.batches("validation"), min(workers, 1))
     curves_due = 0.0
     try:
         with _interruptible() as interrupted:
@@ -158,7 +107,7 @@ def _run(
         return False
     save_curves(folder.progress_png, history.rows())
     bundle.save_weights(folder.weights, session.network.state_dict())
-    artifacts.save(folder.bundle, _model(inputs, request, folder))
+    artifacts.save(folder.bundle, inputs.model(request, folder.weights.name))
     return True
 
 
@@ -196,7 +145,7 @@ def _train_epoch(
 
 
 def _finish_epoch(
-    inputs: _Inputs,
+    inputs: TrainingInputs,
     session: Session,
     state: checkpoint.State,
     steps: int,
@@ -243,102 +192,21 @@ def _note_epoch(
     return checkpoint.save(folder.resume, state, session)
 
 
-def _load_inputs(task: TaskFolder, request: TrainRequest) -> _Inputs:
-    plan, dataset = load_plan(task, request.plan), load_dataset(task)
-    configuration = planned_configuration(plan, request.configuration)
-    if configuration.previous is not None:
-        raise AutosegError(
-            f"training the cascade ({request.configuration}) is not possible yet",
-            remedy="train 3d_fullres instead",
-        )
-    if dataset.labels.has_regions:
-        raise AutosegError(
-            "training on overlapping structures (regions) is not possible yet",
-            place=dataset.name,
-        )
-    fingerprint = load_fingerprint(task)
-    split = _split_of(task, request.fold, dataset)
-    store = _open_store(task, plan, request.configuration, fingerprint, split)
-    spec = TrainingSpec.model_validate(configuration.training.model_dump() | request.changes)
-    return _Inputs(
-        dataset=dataset,
-        fingerprint=fingerprint,
-        plan=plan,
-        configuration=configuration,
-        split=split,
-        store=store,
-        spec=spec,
-    )
-
-
-def _split_of(task: TaskFolder, fold: str, dataset: Dataset) -> Split:
-    if fold == "everything":
-        names = tuple(case.name for case in dataset.cases)
-        return Split(train=names, validation=names)
-    splits = load_splits(task)
-    number = int(fold.removeprefix("fold"))
-    if number >= len(splits.folds):
-        raise AutosegError(
-            f"there is no fold {number}: the folds are 0 to {len(splits.folds) - 1}",
-            place=task.splits_file.name,
-            remedy="choose one of them, 'all' or 'everything'",
-        )
-    return splits.folds[number]
-
-
-def _open_store(
-    task: TaskFolder,
-    plan: Plan,
-    configuration: str,
-    fingerprint: Fingerprint,
-    split: Split,
-) -> CaseStore:
-    """The prepared cases, if they are all there and made from the files as they are now."""
-    remedy = f"run: autoseg preprocess {configuration}"
-    folder = task.prepared(plan.prepared_as(configuration), plan.recipe(configuration).key)
-    if not folder.is_dir():
-        raise WorkspaceError(f"{configuration} is not prepared for this plan", remedy=remedy)
-    store = CaseStore(folder)
-    wanted = sorted({*split.train, *split.validation})
-    known = {case.name for case in fingerprint.cases}
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise WorkspaceError(
-            f"{len(unknown)} cases are in no data set, the first is '{unknown[0]}'",
-            place=task.splits_file.name,
-            remedy="correct the file, or delete it and run: autoseg plan",
-        )
-    names = set(store.names())
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise WorkspaceError(
-            f"{len(missing)} of {len(wanted)} cases are not prepared for {configuration}, "
-            f"the first is '{missing[0]}'",
-            remedy=remedy,
-        )
-    stale = [n for n in wanted if store.info(n).source != fingerprint.case(n).source]
-    if stale:
-        raise WorkspaceError(
-            f"{len(stale)} cases were prepared from files that have changed since, "
-            f"the first is '{stale[0]}'",
-            remedy=remedy,
-        )
-    return store
-
-
 def _start(
-    folder: FoldFolder, inputs: _Inputs, request: TrainRequest
+    folder: FoldFolder, inputs: TrainingInputs, request: TrainRequest
 ) -> tuple[Session, checkpoint.State]:
     """A session and where it stands: new, or as an earlier call left it."""
     device = choose_device(request.device)
     resumed = checkpoint.exists(folder.resume)
     if resumed:
         state = checkpoint.load_state(folder.resume)
-        _refuse_other_recipe(state.training, inputs.spec, folder)
+        _refuse_other_recipe(folder, inputs, state.training, state.configuration)
     else:
         precision, reason = choose(device, request.precision, inputs.configuration.dimensions)
         logger.info("%s", reason)
-        state = checkpoint.State(training=inputs.spec, precision=precision)
+        state = checkpoint.State(
+            training=inputs.spec, configuration=inputs.configuration, precision=precision
+        )
     session = _session(inputs, state, device)
     if resumed:
         checkpoint.restore(folder.resume, state, session)
@@ -348,7 +216,7 @@ def _start(
     return session, state
 
 
-def _session(inputs: _Inputs, state: checkpoint.State, device: torch.device) -> Session:
+def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.device) -> Session:
     spec, labels = inputs.spec, inputs.dataset.labels
     torch.manual_seed(spec.seed)
     network = build_network(
@@ -372,7 +240,7 @@ def _session(inputs: _Inputs, state: checkpoint.State, device: torch.device) -> 
     )
 
 
-def _announce_duration(inputs: _Inputs, session: Session) -> None:
+def _announce_duration(inputs: TrainingInputs, session: Session) -> None:
     """Say what training without a GPU takes, before it starts."""
     spec, planned = inputs.spec, inputs.configuration
     channels = len(inputs.dataset.channels)
@@ -398,12 +266,19 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _refuse_other_recipe(started: TrainingSpec, wanted: TrainingSpec, folder: FoldFolder) -> None:
-    before, now = started.model_dump(), wanted.model_dump()
+def _refuse_other_recipe(
+    folder: FoldFolder, inputs: TrainingInputs, started: TrainingSpec, planned: Configuration
+) -> None:
+    """Go on only with what the run was started with."""
+    before, now = started.model_dump(), inputs.spec.model_dump()
     changed = [f"{key} {before[key]} -> {now[key]}" for key in now if now[key] != before[key]]
+    before, now = planned.model_dump(), inputs.configuration.model_dump()
+    changed += [
+        f"{key} of the plan" for key in now if key != "training" and now[key] != before[key]
+    ]
     if changed:
         raise AutosegError(
-            f"this run was started with another recipe ({', '.join(changed)})",
+            f"this run was started with another recipe (changed: {', '.join(changed)})",
             place=_label(folder),
             remedy="repeat the first command's flags, name another --run, or start over "
             "with --restart",
@@ -412,23 +287,6 @@ def _refuse_other_recipe(started: TrainingSpec, wanted: TrainingSpec, folder: Fo
 
 def _label(folder: FoldFolder) -> str:
     return f"{folder.configuration} {folder.fold} (plan {folder.plan}, run {folder.run})"
-
-
-def _batch_spec(inputs: _Inputs, part: str) -> BatchSpec:
-    configuration = inputs.configuration
-    return BatchSpec(
-        folder=inputs.store.folder,
-        cases=inputs.split.train if part == "train" else inputs.split.validation,
-        batch_size=configuration.batch_size,
-        patch_size=configuration.patch_size,
-        num_structures=len(inputs.dataset.labels.structures),
-        foreground_fraction=inputs.spec.foreground_fraction,
-        augmentation=inputs.spec.augmentation,
-        mirror_axes=inputs.spec.mirror_axes,
-        masked_channels=tuple(i for i, used in enumerate(configuration.use_mask_for_norm) if used),
-        seed=inputs.spec.seed,
-        part="train" if part == "train" else "validation",
-    )
 
 
 def _num_workers(requested: int | None, device: torch.device) -> int:
@@ -464,24 +322,6 @@ def _names(labels: LabelSpace) -> tuple[str, ...]:
     """Names of the classes 1..n."""
     by_value = {structure.values[0]: structure.name for structure in labels.structures}
     return tuple(by_value[value] for value in labels.foreground_values)
-
-
-def _model(inputs: _Inputs, request: TrainRequest, folder: FoldFolder) -> Model:
-    weights = folder.weights.name
-    member = Member(configuration=request.configuration, fold=request.fold, weights=weights)
-    return Model(
-        task=inputs.dataset.name,
-        run=request.run,
-        channels=inputs.dataset.channels,
-        labels=inputs.dataset.labels,
-        plan=inputs.plan,
-        training=inputs.spec,
-        members=(member,),
-        min_spacing=inputs.fingerprint.min_spacing,
-        max_spacing=inputs.fingerprint.max_spacing,
-        versions={"python": platform.python_version()}
-        | {name: version(name) for name in ("autoseg", "torch", "numpy", "batchgenerators")},
-    )
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class TestChoose:
         """Let time pass only where a step takes some; contiguous and channels-last alike."""
         clock = [0.0]
 
-        def training_step(precision, device, dimensions, size):  # noqa: ARG001
+        def training_step(precision, device, dimensions, size):
             def step():
                 if steps is not None:
                     steps.append((precision.dtype, size))

@@ -82,14 +82,14 @@ class TestAgainstTheReference:
         logits = naive_window(waves(1, 30, 12, 25), mirror_axes, torch.float16)
         assert logits.double().mean((1, 2, 3)).tolist() == pytest.approx(means, abs=5e-9)
 
-    def test_the_window_is_the_naive_one_summed_exactly(self, mirror_axes, means):  # noqa: ARG002
+    def test_the_window_is_the_naive_one_summed_exactly(self, mirror_axes, means):
         image = waves(1, 30, 12, 25)
         logits = predict(Probe(), image, (16, 16, 16), 3, mirror_axes=mirror_axes)
         expected = naive_window(image, mirror_axes, torch.float64)
         assert logits.shape == (3, 30, 12, 25)
         torch.testing.assert_close(logits.double(), expected, atol=3e-4, rtol=0)
 
-    def test_a_voxel_has_the_value_of_the_reference(self, mirror_axes, means):  # noqa: ARG002
+    def test_a_voxel_has_the_value_of_the_reference(self, mirror_axes, means):
         image = waves(1, 30, 12, 25)
         logits = predict(Probe(), image, (16, 16, 16), 3, mirror_axes=mirror_axes)
         voxel = (-0.89453125, 0.00083494, 0.31518555)
@@ -212,7 +212,7 @@ def test_the_result_may_be_changed_in_place():
 def test_progress_counts_patches():
     calls: list[tuple[int, int]] = []
 
-    def progress(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
+    def progress(done: int, total: int, note: str = "") -> None:
         calls.append((done, total))
 
     image = waves(1, 3, 4, 6)

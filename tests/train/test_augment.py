@@ -111,7 +111,9 @@ def test_image_and_labels_are_mirrored_together_and_only_where_allowed():
             intensity=(),
             read_size=PATCH,
         )
-        image, moved = apply(labels[None].astype(np.float32), labels, None, only_mirrors, rng(7, number))
+        image, moved = apply(
+            labels[None].astype(np.float32), labels, None, only_mirrors, rng(7, number)
+        )
         np.testing.assert_array_equal(image[0], moved)
         flipped = not np.array_equal(moved, labels)
         if flipped:
@@ -127,7 +129,9 @@ def test_a_scale_above_one_shrinks_objects_about_the_centre():
     middle = tuple(slice(n // 2 - 3, n // 2 + 4) for n in size)
     labels[middle] = 1
     image = labels[None].astype(np.float32)
-    shrunk, shrunk_labels = warp_patch(image, labels, Warp(angles=(0, 0, 0), scale=1.4), augmentation)
+    shrunk, shrunk_labels = warp_patch(
+        image, labels, Warp(angles=(0, 0, 0), scale=1.4), augmentation
+    )
     grown, _ = warp_patch(image, labels, Warp(angles=(0, 0, 0), scale=0.7), augmentation)
     assert shrunk.sum() < labels.sum() / 2
     assert grown.sum() > shrunk.sum() * 3

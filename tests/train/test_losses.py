@@ -20,9 +20,7 @@ def full_batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(logits, dtype=torch.float32), torch.tensor(labels, dtype=torch.int16)
 
 
-@pytest.mark.parametrize(
-    ("batch_dice", "total"), [(True, 0.8797119856), (False, 0.8797137737)]
-)
+@pytest.mark.parametrize(("batch_dice", "total"), [(True, 0.8797119856), (False, 0.8797137737)])
 def test_dice_and_cross_entropy_equal_the_published_values(batch_dice, total):
     logits, labels = full_batch()
     loss = LOSSES.get("dice_ce")(LossOptions(batch_dice=batch_dice))
@@ -35,9 +33,7 @@ def test_cross_entropy_alone_equals_the_published_value():
     assert float(cross_entropy(logits, labels, options)) == pytest.approx(1.2076935768, abs=2e-6)
 
 
-@pytest.mark.parametrize(
-    ("batch_dice", "total"), [(True, 0.2320858836), (False, 0.2320855260)]
-)
+@pytest.mark.parametrize(("batch_dice", "total"), [(True, 0.2320858836), (False, 0.2320855260)])
 def test_an_ignored_label_counts_nowhere(batch_dice, total):
     logits, labels = full_batch()
     loss = LOSSES.get("dice_ce")(LossOptions(batch_dice=batch_dice, ignore_index=2))

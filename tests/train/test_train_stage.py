@@ -15,7 +15,8 @@ from autoseg.core.model import Model
 from autoseg.core.plan import Plan
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import artifacts, bundle
-from autoseg.train.stage import TrainRequest, duration, train_fold
+from autoseg.train.inputs import TrainRequest
+from autoseg.train.stage import duration, train_fold
 
 SHORT = {"epochs": 2, "steps_per_epoch": 3, "validation_steps": 1}
 

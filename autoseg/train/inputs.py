@@ -1,0 +1,198 @@
+"""What a training run needs of earlier stages: there, known, and up to date."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from autoseg.core.dataset import Dataset, Split
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.model import Member, Model
+from autoseg.core.plan import Configuration, Plan, TrainingSpec
+from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.io.case_store import CaseStore
+from autoseg.io.task import (
+    load_dataset,
+    load_fingerprint,
+    load_plan,
+    load_splits,
+    planned_configuration,
+)
+from autoseg.io.workspace import EVERYTHING, TaskFolder
+from autoseg.networks.build import NETWORKS
+from autoseg.train.augment import AUGMENTATIONS
+from autoseg.train.batches import BatchSpec, Part
+from autoseg.train.losses import LOSSES
+from autoseg.train.optimizers import OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What to train.
+
+    Attributes:
+        configuration: a name in the plan.
+        fold: ``"fold0"`` and so on, or ``"everything"``.
+        plan: name of the plan.
+        run: name of the run.
+        changes: fields of the plan's ``TrainingSpec`` to change.
+        restart: throw away what the run has so far.
+        device: as ``choose_device`` takes it.
+        precision: as ``choose`` takes it.
+        workers: processes that make batches; None for as many as fit.
+    """
+
+    configuration: str
+    fold: str
+    plan: str = "default"
+    run: str = "default"
+    changes: dict[str, Any] = field(default_factory=dict)
+    restart: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingInputs:
+    """What earlier stages left, and the recipe to train with."""
+
+    dataset: Dataset
+    fingerprint: Fingerprint
+    plan: Plan
+    configuration: Configuration
+    split: Split
+    store: CaseStore
+    spec: TrainingSpec
+
+    def batches(self, part: Part) -> BatchSpec:
+        """How batches of a part are drawn."""
+        planned = self.configuration
+        return BatchSpec(
+            folder=self.store.folder,
+            cases=self.split.train if part == "train" else self.split.validation,
+            batch_size=planned.batch_size,
+            patch_size=planned.patch_size,
+            num_structures=len(self.dataset.labels.structures),
+            foreground_fraction=self.spec.foreground_fraction,
+            augmentation=self.spec.augmentation,
+            mirror_axes=self.spec.mirror_axes,
+            masked_channels=tuple(i for i, used in enumerate(planned.use_mask_for_norm) if used),
+            seed=self.spec.seed,
+            part=part,
+        )
+
+    def model(self, request: TrainRequest, weights: str) -> Model:
+        """The model file of a finished fold, whose weights lie beside it."""
+        member = Member(configuration=request.configuration, fold=request.fold, weights=weights)
+        distributions = ("autoseg", "torch", "numpy", "batchgenerators")
+        return Model(
+            task=self.dataset.name,
+            run=request.run,
+            channels=self.dataset.channels,
+            labels=self.dataset.labels,
+            plan=self.plan,
+            training=self.spec,
+            members=(member,),
+            min_spacing=self.fingerprint.min_spacing,
+            max_spacing=self.fingerprint.max_spacing,
+            versions={"python": platform.python_version()}
+            | {name: version(name) for name in distributions},
+        )
+
+
+def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
+    """Load what a run needs; everything that would stop it later is found now.
+
+    Raises:
+        AutosegError: if something is missing, unknown, out of date, or cannot be trained.
+    """
+    plan, dataset = load_plan(task, request.plan), load_dataset(task)
+    configuration = planned_configuration(plan, request.configuration)
+    _refuse_impossible(configuration, dataset, request)
+    spec = TrainingSpec.model_validate(configuration.training.model_dump() | request.changes)
+    _check_names(configuration, spec)
+    fingerprint = load_fingerprint(task)
+    split = _split_of(task, request.fold, dataset)
+    return TrainingInputs(
+        dataset=dataset,
+        fingerprint=fingerprint,
+        plan=plan,
+        configuration=configuration,
+        split=split,
+        store=_open_store(task, plan, request, fingerprint, split),
+        spec=spec,
+    )
+
+
+def _refuse_impossible(
+    configuration: Configuration, dataset: Dataset, request: TrainRequest
+) -> None:
+    if configuration.previous is not None:
+        raise AutosegError(
+            f"training the cascade ({request.configuration}) is not possible yet",
+            remedy="train 3d_fullres instead",
+        )
+    if dataset.labels.has_regions:
+        raise AutosegError(
+            "training on overlapping structures (regions) is not possible yet",
+            place=dataset.name,
+        )
+
+
+def _check_names(configuration: Configuration, spec: TrainingSpec) -> None:
+    """Look every implementation up: an unknown name lists those there are."""
+    NETWORKS.get(configuration.network.architecture)
+    LOSSES.get(spec.loss)
+    OPTIMIZERS.get(spec.optimizer)
+    SCHEDULES.get(spec.schedule)
+    AUGMENTATIONS.get(spec.augmentation)
+
+
+def _split_of(task: TaskFolder, fold: str, dataset: Dataset) -> Split:
+    if fold == EVERYTHING:
+        names = tuple(case.name for case in dataset.cases)
+        return Split(train=names, validation=names)
+    return load_splits(task).folds[int(fold.removeprefix("fold"))]
+
+
+def _open_store(
+    task: TaskFolder,
+    plan: Plan,
+    request: TrainRequest,
+    fingerprint: Fingerprint,
+    split: Split,
+) -> CaseStore:
+    """The prepared cases, if they are all there and made from the files as they are now."""
+    name = request.configuration
+    option = "" if request.plan == "default" else f" --plan {request.plan}"
+    remedy = f"run: autoseg preprocess {name}{option}"
+    folder = task.prepared(plan.prepared_as(name), plan.recipe(name).key)
+    if not folder.is_dir():
+        raise WorkspaceError(f"{name} is not prepared for this plan", remedy=remedy)
+    store = CaseStore(folder)
+    wanted = sorted({*split.train, *split.validation})
+    measured = {case.name: case.source for case in fingerprint.cases}
+    prepared = set(store.names())
+    unknown = [n for n in wanted if n not in measured]
+    if unknown:
+        raise WorkspaceError(
+            f"{_some(unknown)} of the folds not in the data set",
+            place=task.splits_file.name,
+            remedy="correct the file, or delete it and run: autoseg plan",
+        )
+    missing = [n for n in wanted if n not in prepared]
+    if missing:
+        raise WorkspaceError(f"{_some(missing)} not prepared for {name}", remedy=remedy)
+    stale = [n for n in wanted if store.info(n).source != measured[n]]
+    if stale:
+        raise WorkspaceError(
+            f"{_some(stale)} prepared from files that have changed since", remedy=remedy
+        )
+    return store
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} cases (the first is '{names[0]}') are"
