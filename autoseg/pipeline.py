@@ -14,9 +14,15 @@ from autoseg.core.metrics import Report
 from autoseg.core.plan import Plan
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, InterruptedRunError, WorkspaceError
-from autoseg.io import artifacts
+from autoseg.io import artifacts, atomic
 from autoseg.io.dataset_folder import find_dataset
-from autoseg.io.task import load_dataset, load_plan, load_splits, planned_configuration
+from autoseg.io.task import (
+    load_dataset,
+    load_fingerprint,
+    load_plan,
+    load_splits,
+    planned_configuration,
+)
 from autoseg.io.workspace import EVERYTHING, WORKSPACE_NAME, TaskFolder, Workspace
 
 if TYPE_CHECKING:
@@ -34,12 +40,18 @@ DEMO_TRAINING = {
     "optimizer": "adamw",
     "learning_rate": 2e-3,
 }
-"""Changes to the plan and its training recipe that make the demonstration short."""
+"""What makes the demonstration short: fields of ``TrainingChanges``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """What ``plan_folder`` made."""
+class PlannedTask:
+    """What ``plan_folder`` made.
+
+    Attributes:
+        task: the task's folder in the workspace.
+        dataset: its data.
+        plan: its plan.
+    """
 
     task: TaskFolder
     dataset: Dataset
@@ -52,8 +64,12 @@ def plan_folder(
     request: PlanRequest,
     workers: int | None = None,
     progress: Progress = silent,
-) -> Planned:
+    *,
+    keep: bool = False,
+) -> PlannedTask:
     """Find the data set in a folder, measure it, plan it and remember it.
+
+    Nothing is written before all of it has succeeded.
 
     Args:
         workspace: where everything is kept.
@@ -61,22 +77,33 @@ def plan_folder(
         request: what the user wishes.
         workers: processes; None for as many as fit.
         progress: called after each measured case.
+        keep: leave a plan of that name as it is if there is one.
+
+    Returns:
+        The task, its data and its plan.
 
     Raises:
         AutosegError: if the folder is no usable data set, or a plan with models would change.
     """
-    from autoseg.fingerprint.stage import fingerprint_task
-    from autoseg.plan.stage import plan_task
+    from autoseg.fingerprint.stage import fingerprint_dataset
+    from autoseg.plan.stage import plan_task, update_splits
 
     dataset = find_dataset(folder)
     task = workspace.task(dataset.name)
-    if task.exists and load_dataset(task).root != dataset.root:
-        logger.info("the raw data of %s are now taken from %s", task.name, dataset.root)
-    artifacts.save(task.task_file, dataset)
-    fingerprint_task(task, workers, progress)
-    plan = plan_task(task, request)
+    with atomic.lock(task.lock):
+        if task.exists and load_dataset(task).root != dataset.root:
+            logger.info("the raw data of %s are now taken from %s", task.name, dataset.root)
+        known = load_fingerprint(task) if task.fingerprint_file.is_file() else None
+        fingerprint = fingerprint_dataset(dataset, known, workers, progress)
+        if keep and request.name in task.plan_names():
+            plan = load_plan(task, request.name)
+            update_splits(task, dataset)
+        else:
+            plan = plan_task(task, dataset, fingerprint, request)
+        artifacts.save(task.fingerprint_file, fingerprint)
+        artifacts.save(task.task_file, dataset)
     workspace.set_current(task.name)
-    return Planned(task=task, dataset=dataset, plan=plan)
+    return PlannedTask(task=task, dataset=dataset, plan=plan)
 
 
 def parse_folds(task: TaskFolder, text: str) -> list[str]:
@@ -145,11 +172,15 @@ def validate(
         progress: called after every case.
         again: predict even if there is a report newer than the weights.
 
+    Returns:
+        Scores of the held-out cases.
+
     Raises:
         WorkspaceError: if the fold is not trained.
         AutosegError: if a case cannot be predicted.
     """
     from autoseg.evaluate.stage import Pair, evaluate_pairs
+    from autoseg.io import bundle
     from autoseg.predict.stage import PredictOptions, load_predictor, predict_cases
 
     where = (request.plan, request.configuration, request.run, request.fold)
@@ -164,7 +195,14 @@ def validate(
     if not again and _is_newer(report_file, folder.bundle):
         return artifacts.load(report_file, Report)
     dataset = load_dataset(task)
-    held_out = load_splits(task).folds[int(request.fold.removeprefix("fold"))].validation
+    held_out = bundle.load_model(folder.bundle).held_out
+    gone = sorted(set(held_out) - {case.name for case in dataset.cases})
+    if gone:
+        raise AutosegError(
+            f"{len(gone)} held-out cases are not in the data set any more, the first is "
+            f"'{gone[0]}'",
+            place=task.name,
+        )
     inputs = [(name, dataset.image_paths(dataset.case(name))) for name in held_out]
     options = PredictOptions(device=request.device, precision=request.precision)
     predictor = load_predictor([folder.bundle], options)
@@ -203,9 +241,18 @@ def run_task(
     Returns:
         The scores of each fold, by its name.
     """
+    from autoseg.plan.planner import PlanRequest
     from autoseg.preprocess.stage import preprocess_task
 
-    planned = plan_folder(workspace, folder, plan_request, train_request.workers, progress)
+    planned = plan_folder(
+        workspace,
+        folder,
+        plan_request,
+        train_request.workers,
+        progress,
+        # Without a wish about the plan, one that was made or edited before is the one meant.
+        keep=plan_request == PlanRequest(name=plan_request.name),
+    )
     planned_configuration(planned.plan, train_request.configuration)
     folds = parse_folds(planned.task, fold)
     failures = preprocess_task(
@@ -233,7 +280,12 @@ def _refuse_failed(problems: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """What the demonstration ends with."""
+    """What the demonstration ends with.
+
+    Attributes:
+        report: scores of the cases that were not trained on.
+        picture: the best and the worst of them.
+    """
 
     report: Report
     picture: Path
@@ -267,7 +319,7 @@ def _demo_in(folder: Path, picture: Path, workers: int | None, progress: Progres
     from autoseg.plan.planner import PlanRequest
     from autoseg.predict.stage import ModelChoice, PredictOptions, predict_folder
     from autoseg.preprocess.stage import preprocess_task
-    from autoseg.train.inputs import TrainRequest
+    from autoseg.train.inputs import TrainingChanges, TrainRequest
     from autoseg.train.stage import train_fold
 
     logger.info("demo: generating a data set in %s", folder)
@@ -278,8 +330,9 @@ def _demo_in(folder: Path, picture: Path, workers: int | None, progress: Progres
     planned = plan_folder(workspace, data.root, plan_request, workers, progress)
     preprocess_task(planned.task, ["3d_fullres"], workers=workers, progress=progress)
     logger.info("demo: train 3d_fullres, at most %.0f s", DEMO_TRAINING["max_time_s"])
+    changes = TrainingChanges(**DEMO_TRAINING)  # type: ignore[arg-type]
     request = TrainRequest(
-        configuration="3d_fullres", fold="fold0", changes=dict(DEMO_TRAINING), workers=workers
+        configuration="3d_fullres", fold="fold0", changes=changes, workers=workers
     )
     if not train_fold(planned.task, request, progress):
         raise InterruptedRunError(

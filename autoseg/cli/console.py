@@ -16,7 +16,7 @@ from autoseg.core.progress import Progress, silent
 if TYPE_CHECKING:
     from autoseg.core.metrics import CaseScores, Report, Scores
 
-PLAIN_SHARE = 0.1
+PLAIN_LINES = 10
 PLAIN_EVERY_S = 10.0
 
 
@@ -83,16 +83,17 @@ class _PlainProgress:
     def __init__(self, title: str) -> None:
         self._title = title
         self._last_s = time.monotonic()
-        self._shown = 0.0
+        self._shown = 0
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Report progress: at most at each tenth and every ten seconds."""
-        share = done / total if total else 1.0
-        self._shown = min(self._shown, share)
+        tenths = PLAIN_LINES * done // total if total else PLAIN_LINES
+        if tenths < self._shown:  # the next epoch, or the next stage
+            self._shown = 0
         now_s = time.monotonic()
-        if share < self._shown + PLAIN_SHARE or now_s < self._last_s + PLAIN_EVERY_S:
+        if tenths == self._shown or now_s < self._last_s + PLAIN_EVERY_S:
             return
-        self._shown, self._last_s = share, now_s
+        self._shown, self._last_s = tenths, now_s
         typer.echo(f"{self._title}: {done}/{total} {note}".rstrip(), err=True)
 
 

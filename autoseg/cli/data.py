@@ -21,7 +21,7 @@ from autoseg.cli.options import (
 
 if TYPE_CHECKING:
     from autoseg.core.plan import Decision
-    from autoseg.pipeline import Planned
+    from autoseg.pipeline import PlannedTask
     from autoseg.plan.planner import PlanRequest
 
 TaskArgument = Annotated[
@@ -144,7 +144,7 @@ def plan_request(
     )
 
 
-def print_plan(planned: Planned, name: str) -> None:
+def print_plan(planned: PlannedTask, name: str) -> None:
     """Print what a data set holds and every decision with its reason."""
     dataset = planned.dataset
     structures = ", ".join(dataset.labels.names)

@@ -89,6 +89,8 @@ def _run(words: list[str]) -> int:
         # The reader of our output left; what Python flushes at exit must go somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _refuse(f"{error.filename or 'disk'}: {error.strerror or error}")
     return code if isinstance(code, int) else 0
 
 

@@ -77,11 +77,12 @@ def parse_numbers(text: str, option: str, kind: type[float] | type[int]) -> tupl
     Raises:
         AutosegError: if one is none.
     """
+    example = "0,2" if kind is int else "3,0.8,0.8"
     try:
-        return tuple(kind(part) for part in text.split(",") if part.strip())
+        return tuple(kind(part) for part in text.split(","))
     except ValueError:
         raise AutosegError(
-            f"{option}: '{text}' is no list of numbers", remedy="write for example 3,0.8,0.8"
+            f"{option}: '{text}' is no list of numbers", remedy=f"write for example {example}"
         ) from None
 
 

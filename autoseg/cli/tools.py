@@ -38,7 +38,9 @@ def evaluate(
 
     labels = _labels_of(workspace, task)
     with progress_bar("scoring", quiet) as progress:
-        scored = evaluate_folders(predictions, references, labels, workers, progress)
+        scored = evaluate_folders(
+            predictions, references, labels, workers, progress, must_fit=task is not None
+        )
     print_report(scored.report)
     if not quiet:
         typer.echo(f"report: {scored.path}")
@@ -88,7 +90,8 @@ def doctor() -> None:
         if finding.problem:
             problems += 1
             typer.echo(f"  {' ' * 12} {finding.problem}")
-    typer.echo("nothing stands in the way" if not problems else f"{problems} things to look at")
+    things = "1 thing" if problems == 1 else f"{problems} things"
+    typer.echo(f"{things} to look at" if problems else "nothing stands in the way")
 
 
 def _labels_of(workspace: Path | None, task: str | None) -> LabelSpace | None:

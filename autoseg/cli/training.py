@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,7 +41,7 @@ from autoseg.errors import AutosegError
 if TYPE_CHECKING:
     from autoseg.core.metrics import Report
     from autoseg.predict.stage import Prediction
-    from autoseg.train.inputs import TrainRequest
+    from autoseg.train.inputs import TrainingChanges, TrainRequest
 
 ConfigurationArgument = Annotated[
     str, typer.Argument(metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres.")
@@ -57,7 +58,9 @@ EpochsOption = Annotated[
 ]
 MaxTimeOption = Annotated[
     str | None,
-    typer.Option("--max-time", metavar="TIME", help="End within this time, such as 20m or 2h."),
+    typer.Option(
+        "--max-time", metavar="TIME", help="Train for no longer than this, such as 20m or 2h."
+    ),
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", metavar="N", min=0, help="Decides weights and samples.")
@@ -252,24 +255,25 @@ def training_changes(
     optimizer: str | None = None,
     lr: float | None = None,
     augmentation: str | None = None,
-) -> dict[str, Any]:
-    """Fields of the plan's training recipe that flags change.
+) -> TrainingChanges:
+    """What flags change about the plan's training recipe.
 
     Raises:
         AutosegError: if a value cannot be understood.
     """
-    if lr is not None and lr <= 0:
+    if lr is not None and not 0 < lr < math.inf:
         raise AutosegError(f"--lr: {lr} is no learning rate", remedy="write for example 0.01")
-    given = {
-        "epochs": epochs,
-        "max_time_s": None if max_time is None else parse_seconds(max_time, "--max-time"),
-        "seed": seed,
-        "loss": loss,
-        "optimizer": optimizer,
-        "learning_rate": lr,
-        "augmentation": augmentation,
-    }
-    return {field: value for field, value in given.items() if value is not None}
+    from autoseg.train.inputs import TrainingChanges
+
+    return TrainingChanges(
+        epochs=epochs,
+        max_time_s=None if max_time is None else parse_seconds(max_time, "--max-time"),
+        seed=seed,
+        loss=loss,
+        optimizer=optimizer,
+        learning_rate=lr,
+        augmentation=augmentation,
+    )
 
 
 def _request(
@@ -280,17 +284,17 @@ def _request(
     device: str,
     precision: str,
     workers: int | None,
-    changes: dict[str, Any] | None = None,
+    changes: TrainingChanges | None = None,
     restart: bool = False,
 ) -> TrainRequest:
-    from autoseg.train.inputs import TrainRequest
+    from autoseg.train.inputs import TrainingChanges, TrainRequest
 
     return TrainRequest(
         configuration=configuration,
         fold=fold,
         plan=plan_name,
         run=run,
-        changes=changes or {},
+        changes=changes or TrainingChanges(),
         restart=restart,
         device=device,
         precision=precision,
@@ -302,7 +306,8 @@ def _fold_names(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    return tuple(f"fold{part}" if part.isdigit() else part for part in parts)
+    names = [f"fold{part}" if part.isdigit() else part for part in parts]
+    return tuple(dict.fromkeys(names))
 
 
 def _report_predictions(predictions: list[Prediction], output: Path, quiet: bool) -> None:

@@ -88,6 +88,8 @@ class Splits(Artifact):
     @model_validator(mode="after")
     def _keeps_apart(self) -> Self:
         for number, fold in enumerate(self.folds):
+            if not fold.train or not fold.validation:
+                raise ValueError(f"fold {number} needs cases to train on and cases to hold out")
             both = sorted(set(fold.train) & set(fold.validation))
             if both:
                 raise ValueError(f"fold {number} both trains on '{both[0]}' and holds it out")

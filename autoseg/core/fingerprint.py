@@ -69,10 +69,12 @@ class Fingerprint(Artifact):
     """A data set, measured: the content of ``fingerprint.json``.
 
     Attributes:
+        label_values: file values by index, as ``LabelSpace.values`` gives them.
         cases: sorted by name.
         intensities: one entry per channel.
     """
 
+    label_values: tuple[int, ...]
     cases: tuple[CaseFingerprint, ...]
     intensities: tuple[IntensityStats, ...]
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from autoseg.core.artifact import Artifact, Frozen
 from autoseg.core.geometry import Triple
 from autoseg.core.labels import LabelSpace
-from autoseg.core.plan import Configuration, Plan, TrainingSpec
+from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
 
 
 class Member(Frozen):
@@ -36,6 +36,7 @@ class Model(Artifact):
         labels: what the output means.
         plan: how images are prepared and what the networks look like.
         training: the recipe the weights were found with.
+        held_out: cases the weights were not trained on, by name.
         members: the weights.
         min_spacing: smallest spacing per axis of the training data, mm, ``(z, y, x)``.
         max_spacing: largest spacing per axis of the training data, mm.
@@ -48,10 +49,16 @@ class Model(Artifact):
     labels: LabelSpace
     plan: Plan
     training: TrainingSpec
+    held_out: tuple[str, ...]
     members: tuple[Member, ...] = Field(min_length=1)
     min_spacing: Triple
     max_spacing: Triple
     versions: dict[str, str]
+
+    @property
+    def recipe(self) -> Recipe:
+        """How images are prepared for the first member."""
+        return self.plan.recipe(self.members[0].configuration)
 
     @property
     def configuration(self) -> Configuration:

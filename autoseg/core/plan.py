@@ -115,7 +115,7 @@ class TrainingSpec(Frozen):
     steps_per_epoch: int = Field(default=250, ge=1)
     validation_steps: int = Field(default=50, ge=1)
     max_time_s: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     loss: str = "dice_ce"
     optimizer: str = "sgd"
     schedule: str = "poly"
@@ -244,6 +244,8 @@ class Plan(Artifact):
     def _is_consistent(self) -> Self:
         if sorted(self.transpose) != [0, 1, 2]:
             raise ValueError("'transpose' must be a permutation of 0, 1, 2")
+        if len(self.intensities) != len(self.channels):
+            raise ValueError(f"'intensities' needs one entry per channel ({len(self.channels)})")
         for name, configuration in self.configurations.items():
             if len(configuration.normalization) != len(self.channels):
                 raise ValueError(

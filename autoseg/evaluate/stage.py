@@ -55,6 +55,8 @@ def evaluate_folders(
     labels: LabelSpace | None = None,
     workers: int | None = None,
     progress: Progress = silent,
+    *,
+    must_fit: bool = True,
 ) -> Evaluated:
     """Score a folder of predictions; ``report.json`` goes into it.
 
@@ -64,11 +66,19 @@ def evaluate_folders(
         labels: what the file values mean; None for one structure per value found.
         workers: processes; None for as many as fit.
         progress: called after each case.
+        must_fit: whether label maps with other values are an error; else the values found
+            count, as without ``labels``.
+
+    Returns:
+        The scores and where they were written.
 
     Raises:
         DataError: if a folder holds nothing to score, or cases cannot be scored.
     """
     pairs = match_folders(predictions, references)
+    if labels is not None and not must_fit and not _fits(labels, pairs[0]):
+        logger.info("the label values are not those of the current task: named by their values")
+        labels = None
     path = predictions / REPORT_NAME
     return Evaluated(report=evaluate_pairs(pairs, labels, path, workers, progress), path=path)
 
@@ -79,6 +89,9 @@ def match_folders(predictions: Path, references: Path) -> list[Pair]:
     Args:
         predictions: folder of label maps.
         references: folder of label maps; those without a prediction are left out.
+
+    Returns:
+        One pair per prediction, sorted by name.
 
     Raises:
         DataError: if a folder holds no label maps, or a prediction has no reference.
@@ -116,6 +129,9 @@ def evaluate_pairs(
         report_file: where the report goes.
         workers: processes; None for as many as fit.
         progress: called after each case.
+
+    Returns:
+        The report, as written.
 
     Raises:
         DataError: if cases cannot be scored; all are named.
@@ -169,6 +185,11 @@ def _indices(label_map: LabelMap, labels: LabelSpace, path: Path) -> np.ndarray:
     except ValueError as error:
         known = ", ".join(map(str, labels.values))
         raise DataError(f"{error} (declared: {known})", place=path) from error
+
+
+def _fits(labels: LabelSpace, pair: Pair) -> bool:
+    found = (read_labels(path).array for path in (pair.prediction, pair.reference))
+    return not any(labels.undeclared(np.unique(array)) for array in found)
 
 
 def _labels_found(pairs: Sequence[Pair]) -> LabelSpace:

@@ -71,6 +71,9 @@ def measure_case(
         label_space: what the indices mean.
         files: stamps of the case's files.
 
+    Returns:
+        Shape and counts, and a sketch of the intensities.
+
     References:
         The reference's fingerprint, except that the ignore label is no foreground and that
         intensities are counted, not drawn at random.
@@ -119,12 +122,18 @@ def sketch(values: npt.NDArray[np.float32]) -> IntensitySketch:
     )
 
 
-def summarise(measurements: Sequence[Measurement], num_channels: int) -> Fingerprint:
+def summarise(
+    measurements: Sequence[Measurement], num_channels: int, label_space: LabelSpace
+) -> Fingerprint:
     """Put all cases together.
 
     Args:
         measurements: at least one.
         num_channels: channels of every case.
+        label_space: what the indices mean.
+
+    Returns:
+        The fingerprint, cases sorted by name.
 
     Raises:
         DataError: if no case has any foreground.
@@ -137,6 +146,7 @@ def summarise(measurements: Sequence[Measurement], num_channels: int) -> Fingerp
             remedy="check that the declared label values are those in the label maps",
         )
     return Fingerprint(
+        label_values=label_space.values,
         cases=tuple(cases),
         intensities=tuple(
             combine([sketches[channel] for sketches in with_foreground])

@@ -1,4 +1,4 @@
-"""Raw images -> ``fingerprint.json``."""
+"""Raw images -> a fingerprint."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from autoseg.core.dataset import Dataset
 from autoseg.core.fingerprint import FileStamp, Fingerprint
 from autoseg.core.labels import LabelSpace
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import AutosegError, DataError
+from autoseg.errors import DataError
 from autoseg.fingerprint.measure import Measurement, measure_case, summarise
-from autoseg.io import artifacts, atomic
+from autoseg.io import atomic
 from autoseg.io.images import check_same_grid, read_image, read_labels
-from autoseg.io.task import load_dataset
-from autoseg.io.workspace import TaskFolder
 from autoseg.workers import map_cases, num_workers
 
 logger = logging.getLogger(__name__)
@@ -35,31 +33,34 @@ class _Job:
     num_channels: int
 
 
-def fingerprint_task(
-    task: TaskFolder, workers: int | None = None, progress: Progress = silent
+def fingerprint_dataset(
+    dataset: Dataset,
+    known: Fingerprint | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
 ) -> Fingerprint:
-    """Measure every case of a task, unless no file has changed since the last time.
+    """Measure every case of a data set, unless no file has changed since the last time.
 
     Args:
-        task: the task's folder; its ``task.json`` says where the images are.
+        dataset: what exists and where.
+        known: an earlier fingerprint, if there is one.
         workers: processes; None for as many as fit.
         progress: called after each case.
+
+    Returns:
+        The fingerprint; the known one if it still holds.
 
     Raises:
         DataError: if cases cannot be measured; all of them are named at once.
     """
-    dataset = load_dataset(task)
-    known = _still_valid(task, dataset)
-    if known is not None:
+    if known is not None and _still_holds(known, dataset):
         logger.debug("no file has changed: the fingerprint is kept")
         return known
     jobs = [(case.name, _job(dataset, case.name)) for case in dataset.cases]
     outcomes = map_cases(_measure, jobs, num_workers(workers), progress)
     _refuse_failures([f"{o.name}: {o.error}" for o in outcomes if o.error is not None])
     measurements = [o.value for o in outcomes if o.value is not None]
-    fingerprint = summarise(measurements, len(dataset.channels))
-    artifacts.save(task.fingerprint_file, fingerprint)
-    return fingerprint
+    return summarise(measurements, len(dataset.channels), dataset.labels)
 
 
 def _job(dataset: Dataset, name: str) -> _Job:
@@ -101,28 +102,25 @@ def stamp(path: Path) -> FileStamp:
     )
 
 
-def _still_valid(task: TaskFolder, dataset: Dataset) -> Fingerprint | None:
-    """The stored fingerprint if it is of exactly the files there are."""
-    try:
-        known = artifacts.load(task.fingerprint_file, Fingerprint)
-    except (FileNotFoundError, AutosegError):
-        return None
-    if [case.name for case in known.cases] != sorted(case.name for case in dataset.cases):
-        return None
+def _still_holds(known: Fingerprint, dataset: Dataset) -> bool:
+    """Whether a fingerprint is of exactly these cases, labels and files."""
+    if [case.name for case in known.cases] != [case.name for case in dataset.cases]:
+        return False
     if len(known.intensities) != len(dataset.channels):
-        return None
-    if any(len(c.label_voxels) != dataset.labels.num_classes - 1 for c in known.cases):
-        return None
-    unchanged = (
-        _is_unchanged(path, seen)
-        for case in dataset.cases
-        for path, seen in zip(
-            (*dataset.image_paths(case), dataset.label_path(case)),
-            known.case(case.name).files,
-            strict=True,
-        )
+        return False
+    num_classes = dataset.labels.num_classes
+    if known.label_values != dataset.labels.values or any(
+        len(case.label_voxels) != num_classes - 1 for case in known.cases
+    ):
+        return False
+    return all(
+        _are_unchanged((*dataset.image_paths(case), dataset.label_path(case)), seen.files)
+        for case, seen in zip(dataset.cases, known.cases, strict=True)
     )
-    return known if all(unchanged) else None
+
+
+def _are_unchanged(paths: Sequence[Path], seen: Sequence[FileStamp]) -> bool:
+    return len(paths) == len(seen) and all(map(_is_unchanged, paths, seen))
 
 
 def _is_unchanged(path: Path, seen: FileStamp) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from autoseg.core.dataset import Dataset, Splits
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Configuration, Plan
@@ -39,6 +41,36 @@ def load_plan(task: TaskFolder, name: str) -> Plan:
     if name not in names:
         raise unknown_name("plan", name, names)
     return artifacts.load(task.plan_file(name), Plan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A task as the stages after planning need it: data, measurements and plan agree."""
+
+    dataset: Dataset
+    fingerprint: Fingerprint
+    plan: Plan
+
+
+def load_planned(task: TaskFolder, plan_name: str) -> Planned:
+    """Load data set, fingerprint and plan, and see that they belong together.
+
+    Raises:
+        WorkspaceError: if the data set or its labels have changed since the plan was made.
+    """
+    plan, dataset = load_plan(task, plan_name), load_dataset(task)
+    fingerprint = load_fingerprint(task)
+    if [case.name for case in fingerprint.cases] != [case.name for case in dataset.cases]:
+        raise WorkspaceError(
+            f"the cases of {task.name} are not those that were measured", remedy=PLAN_COMMAND
+        )
+    if plan.channels != dataset.channels or plan.label_values != dataset.labels.values:
+        raise WorkspaceError(
+            f"plan '{plan_name}' was made for other channels or label values",
+            place=task.name,
+            remedy="make a new one: autoseg plan TASK --plan NAME",
+        )
+    return Planned(dataset=dataset, fingerprint=fingerprint, plan=plan)
 
 
 def planned_configuration(plan: Plan, name: str) -> Configuration:

@@ -62,7 +62,7 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
         return chosen, "it has the most finished folds; none has held-out scores"
     score, chosen = max(scored, key=lambda pair: pair[0])
     if len(candidates) == 1:
-        return chosen, f"the only one that is trained; held-out Dice {score:.3f}"
+        return chosen, f"the only one to choose from; held-out Dice {score:.3f}"
     others = ", ".join(
         f"{c.label} {c.score:.3f}" if c.score is not None else f"{c.label} not scored"
         for c in candidates

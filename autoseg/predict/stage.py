@@ -12,7 +12,7 @@ import torch
 from autoseg.core.metrics import Report
 from autoseg.core.model import Model
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import ArtifactError, AutosegError, unknown_name
+from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
 from autoseg.io import artifacts, atomic, bundle
 from autoseg.io.dataset_folder import predict_inputs
 from autoseg.io.images import read_image, write_labels
@@ -45,7 +45,13 @@ class PredictOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What became of one case: a file, or an error."""
+    """What became of one case.
+
+    Attributes:
+        name: the case.
+        path: its label map; None if it failed.
+        error: why it failed, in a line; None if it did not.
+    """
 
     name: str
     path: Path | None
@@ -86,6 +92,9 @@ def predict_folder(
         choice: what the user named.
         options: device and precision.
         progress: called after each case.
+
+    Returns:
+        What became of each case.
 
     Raises:
         AutosegError: if there is no such model, nothing to predict, or no place to write.
@@ -143,6 +152,7 @@ def narrow(
 
     Raises:
         UnknownNameError: if nothing of a name is trained.
+        WorkspaceError: if nothing has all that was named.
     """
     if configuration is not None and all(c.configuration != configuration for c in found):
         raise unknown_name("trained configuration", configuration, {c.configuration for c in found})
@@ -150,11 +160,14 @@ def narrow(
         raise unknown_name("run", run, {c.run for c in found})
     kept = [c for c in found if configuration in (None, c.configuration) and run in (None, c.run)]
     for fold in folds:
-        if all(fold not in c.folds for c in kept):
+        if kept and all(fold not in c.folds for c in kept):
             raise unknown_name("trained fold", fold, {f for c in kept for f in c.folds})
-    if not folds:
-        return kept
-    return [replace(c, folds=tuple(folds)) for c in kept if set(folds) <= set(c.folds)]
+    if folds:
+        kept = [replace(c, folds=tuple(folds)) for c in kept if set(folds) <= set(c.folds)]
+    if not kept:
+        trained = "; ".join(f"{c.label} (run {c.run})" for c in found)
+        raise WorkspaceError(f"no model has all of what was asked for; trained are: {trained}")
+    return kept
 
 
 def model_files(task: TaskFolder, chosen: Candidate) -> list[Path]:
@@ -172,12 +185,18 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
         bundles: one ``bundle.json`` per fold, of the same configuration.
         options: device and precision.
 
+    Returns:
+        The predictor, its networks on the device.
+
     Raises:
-        ArtifactError: if a file is broken or the weights do not fit.
+        ArtifactError: if a file is broken, the weights do not fit, or the folds do not belong
+            together.
     """
     device = choose_device(options.device)
-    models = [artifacts.load(path, Model) for path in bundles]
+    models = [bundle.load_model(path) for path in bundles]
     first = models[0]
+    for path, model in zip(bundles, models, strict=True):
+        _check_belongs(model, first, path)
     configuration = first.configuration
     precision, reason = choose_precision(device, options.precision, configuration.dimensions)
     logger.debug("%s", reason)
@@ -185,12 +204,27 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     return Predictor(
         networks=[_network(model, path, device) for model, path in members],
         configuration=configuration,
-        recipe=first.plan.recipe(first.members[0].configuration),
+        recipe=first.recipe,
         labels=first.labels,
         mirror_axes=first.training.mirror_axes,
         device=device,
         precision=precision,
     )
+
+
+def _check_belongs(model: Model, first: Model, path: Path) -> None:
+    """Logits can be averaged only over networks that see the same image the same way."""
+    if len(model.members) != 1:
+        raise ArtifactError(
+            "holds several sets of weights; this version predicts with one", place=path
+        )
+    seen = (model.recipe, model.labels, model.configuration.patch_size)
+    if seen != (first.recipe, first.labels, first.configuration.patch_size):
+        raise ArtifactError(
+            "was trained with another plan than the other folds",
+            place=path,
+            remedy="predict with one fold (--folds), or train them all with one plan",
+        )
 
 
 def predict_cases(
@@ -203,6 +237,9 @@ def predict_cases(
         inputs: name and image files of each case.
         output: folder of the label maps; made if it is not there.
         progress: called after each case.
+
+    Returns:
+        What became of each case, in order.
 
     Raises:
         AutosegError: if the folder cannot be written, or is where the images lie.
@@ -226,6 +263,11 @@ def _predict_case(
     except AutosegError as error:
         place = "" if error.place else f"{paths[0]}: "
         return Prediction(name=name, path=None, error=f"{place}{error}")
+    except Exception as error:
+        logger.debug("%s failed", name, exc_info=True)
+        return Prediction(
+            name=name, path=None, error=f"{paths[0]}: {type(error).__name__}: {error}"
+        )
     return Prediction(name=name, path=target, error=None)
 
 

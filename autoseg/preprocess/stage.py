@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +13,21 @@ import numpy as np
 from autoseg.core.dataset import Dataset
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.labels import LabelSpace
-from autoseg.core.plan import Plan, Recipe
+from autoseg.core.plan import Recipe
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
-from autoseg.imaging.prepare import foreground_positions, prepare
+from autoseg.imaging.prepare import OUTSIDE, foreground_positions, prepare
 from autoseg.io import atomic
 from autoseg.io.case_store import CaseInfo, CaseStore, Manifest, write_case
 from autoseg.io.images import read_image, read_labels
-from autoseg.io.task import load_dataset, load_fingerprint, load_plan, planned_configuration
+from autoseg.io.task import Planned, load_planned, planned_configuration
 from autoseg.io.workspace import TaskFolder
-from autoseg.workers import available_memory_bytes, map_cases, num_workers
+from autoseg.preprocess.estimate import Estimate, estimate_work
+from autoseg.workers import available_memory_bytes, map_cases
 
 logger = logging.getLogger(__name__)
 
 POSITIONS_SEED = 1234
-SECONDS_PER_MEGAVOXEL = 0.25
-COMPRESSED_SHARE = 0.8
-WORKER_BYTES = 200_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """What preparing is expected to take.
-
-    Attributes:
-        num_cases: cases still to be prepared.
-        elapsed_s: seconds with all workers.
-        memory_bytes: of all workers together.
-        disk_bytes: of the prepared arrays.
-        workers: processes.
-    """
-
-    num_cases: int
-    elapsed_s: float
-    memory_bytes: int
-    disk_bytes: int
-    workers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +73,8 @@ def preprocess_task(
         AutosegError: if a configuration is unknown, something is missing, or the disk is too
             small.
     """
-    plan = load_plan(task, plan_name)
-    dataset, fingerprint = load_dataset(task), load_fingerprint(task)
+    planned = load_planned(task, plan_name)
+    plan = planned.plan
     for name in configurations:
         planned_configuration(plan, name)
     failures: list[Failure] = []
@@ -105,21 +83,18 @@ def preprocess_task(
         folder = task.prepared(plan.prepared_as(name), plan.recipe(name).key)
         if folder not in done:
             done.add(folder)
-            failures += _prepare_configuration(
-                folder, name, plan, dataset, fingerprint, workers, progress
-            )
+            failures += _prepare_configuration(folder, name, planned, workers, progress)
     return failures
 
 
 def _prepare_configuration(
     folder: Path,
     configuration: str,
-    plan: Plan,
-    dataset: Dataset,
-    fingerprint: Fingerprint,
+    planned: Planned,
     workers: int | None,
     progress: Progress,
 ) -> list[Failure]:
+    plan, dataset, fingerprint = planned.plan, planned.dataset, planned.fingerprint
     recipe = plan.recipe(configuration)
     with atomic.lock(folder.with_name(f".{folder.name}.lock")):
         manifest = Manifest(recipe=recipe, configuration=configuration)
@@ -133,53 +108,6 @@ def _prepare_configuration(
         jobs = [(name, _job(folder, name, dataset, fingerprint, recipe, patch)) for name in wanted]
         outcomes = map_cases(_prepare_case, jobs, estimate.workers, progress)
     return [Failure(name=o.name, error=o.error) for o in outcomes if o.error is not None]
-
-
-def estimate_work(
-    names: Sequence[str],
-    fingerprint: Fingerprint,
-    plan: Plan,
-    configuration: str,
-    workers: int | None = None,
-) -> Estimate:
-    """Foresee time, memory and disk from the measured shapes.
-
-    Args:
-        names: cases to prepare.
-        fingerprint: their measurements.
-        plan: the plan.
-        configuration: a name in it.
-        workers: processes, None for as many as fit.
-    """
-    channels = len(plan.channels)
-    before = [prod(fingerprint.case(name).shape) for name in names]
-    after = [_prepared_voxels(name, fingerprint, plan, configuration) for name in names]
-    per_case = [
-        # Raw and prepared image, one float32 copy of each while resampling, and label maps.
-        (8 * channels + 6) * b + (8 * channels + 6) * a
-        for b, a in zip(before, after, strict=True)
-    ]
-    chosen = min(num_workers(workers, max(per_case) + WORKER_BYTES), len(names))
-    seconds = SECONDS_PER_MEGAVOXEL * (channels + 1) * sum(after) / 1e6
-    return Estimate(
-        num_cases=len(names),
-        elapsed_s=seconds / max(chosen, 1),
-        memory_bytes=max(chosen, 1) * (max(per_case) + WORKER_BYTES),
-        disk_bytes=round((4 * channels * COMPRESSED_SHARE + 0.2) * sum(after)),
-        workers=chosen,
-    )
-
-
-def _prepared_voxels(name: str, fingerprint: Fingerprint, plan: Plan, configuration: str) -> int:
-    case = fingerprint.case(name)
-    target = plan.configurations[configuration].spacing
-    axes = plan.transpose[-len(target) :]
-    resized = [
-        round(case.shape[axis] * case.spacing[axis] / spacing)
-        for axis, spacing in zip(axes, target, strict=True)
-    ]
-    kept = [case.shape[axis] for axis in plan.transpose[: 3 - len(target)]]
-    return prod([*resized, *kept])
 
 
 def _announce(configuration: str, estimate: Estimate, folder: Path) -> None:
@@ -241,6 +169,9 @@ def _prepare_case(job: _Job) -> None:
     prepared = prepare(image.array, image.geometry.spacing, job.recipe, indices)
     assert prepared.labels is not None
     structures = [job.labels.indices_of(structure) for structure in job.labels.structures]
+    if job.labels.ignore is not None:
+        # Training also centres patches on what is annotated at all.
+        structures.append((OUTSIDE, *range(job.labels.num_classes)))
     rng = np.random.default_rng(POSITIONS_SEED)
     positions = foreground_positions(prepared.labels, structures, rng)
     counts = np.bincount(np.maximum(prepared.labels, 0).ravel(), minlength=job.labels.num_classes)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,7 +40,8 @@ class BatchSpec:
         cases: names to draw from.
         batch_size: samples per batch.
         patch_size: ``(z, y, x)``, or ``(y, x)`` for slices.
-        num_structures: structures that have foreground positions.
+        centre_on_annotated: whether the other samples are centred on an annotated voxel, where
+            part of the voxels is not; its positions come after those of the structures.
         foreground_fraction: share of the samples, the last of each batch, centred on a structure.
         augmentation: a name in ``AUGMENTATIONS``.
         mirror_axes: axes of the patch that may be mirrored.
@@ -51,7 +54,7 @@ class BatchSpec:
     cases: tuple[str, ...]
     batch_size: int
     patch_size: tuple[int, ...]
-    num_structures: int
+    centre_on_annotated: bool
     foreground_fraction: float
     augmentation: str
     mirror_axes: tuple[int, ...]
@@ -87,6 +90,9 @@ def make_batch(spec: BatchSpec, epoch: int, step: int) -> Batch:
         spec: what to draw from, and how.
         epoch: number of the epoch.
         step: number of the batch within the epoch.
+
+    Returns:
+        The same batch for the same arguments, always.
     """
     store = CaseStore(spec.folder)
     first = step * spec.batch_size
@@ -114,7 +120,7 @@ def make_sample(
     case = spec.cases[int(rng.integers(len(spec.cases)))]
     forced = index % spec.batch_size >= num_random(spec.batch_size, spec.foreground_fraction)
     size = _as_volume(spec.patch_size)
-    centre = _draw_foreground(store, case, spec.num_structures, rng) if forced else None
+    centre = _draw_centre(spec, store, case, rng, forced=forced)
     corner = lower_corner(store.shape(case), size, size, rng, centre)
     augmentation = _augmentation(spec)
     warp = draw_warp(augmentation, rng)
@@ -139,11 +145,16 @@ def _as_volume(size: Sequence[int]) -> tuple[int, int, int]:
     return z, y, x
 
 
-def _draw_foreground(
-    store: CaseStore, case: str, num_structures: int, rng: np.random.Generator
+def _draw_centre(
+    spec: BatchSpec, store: CaseStore, case: str, rng: np.random.Generator, *, forced: bool
 ) -> tuple[int, ...] | None:
-    """A voxel of a structure drawn from those the case has; None if it has none."""
-    present = [s for s in range(num_structures) if len(store.positions(case, s))]
+    """A voxel to centre on: of a structure the case has, or an annotated one; None for any."""
+    counts = store.info(case).position_counts
+    structures = range(len(counts) - spec.centre_on_annotated)
+    lists = list(structures) if forced else []
+    present = [number for number in lists if counts[number]]
+    if not present and spec.centre_on_annotated and counts[-1]:
+        present = [len(counts) - 1]
     if not present:
         return None
     positions = store.positions(case, present[int(rng.integers(len(present)))])
@@ -161,6 +172,7 @@ class BatchSource:
 
     def __init__(self, spec: BatchSpec, num_workers: int) -> None:
         self.spec = spec
+        self._ahead = max(BATCHES_AHEAD, 2 * num_workers)
         self._pool = _start_pool(num_workers) if num_workers else None
 
     def __call__(self, epoch: int, steps: Sequence[int]) -> Iterator[Batch]:
@@ -180,8 +192,8 @@ class BatchSource:
         remaining = iter(steps)
         try:
             for step in remaining:
-                pending.append(self._pool.submit(make_batch, self.spec, epoch, step))
-                if len(pending) > BATCHES_AHEAD:
+                pending.append(self._submit(epoch, step))
+                if len(pending) > self._ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -193,6 +205,12 @@ class BatchSource:
         finally:
             for future in pending:
                 future.cancel()
+
+    def _submit(self, epoch: int, step: int) -> Future[Batch]:
+        """Ask for a batch; a process started for it inherits that Ctrl-C is held off."""
+        assert self._pool is not None
+        with _interrupts_held_off():
+            return self._pool.submit(make_batch, self.spec, epoch, step)
 
     def close(self) -> None:
         """End the processes."""
@@ -213,3 +231,16 @@ def _start_worker() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+@contextmanager
+def _interrupts_held_off() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal, but only the parent knows what to save."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -13,7 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from autoseg.core.artifact import Artifact
-from autoseg.core.plan import Configuration, TrainingSpec
+from autoseg.core.dataset import Split
+from autoseg.core.plan import Configuration, Recipe, TrainingSpec
+from autoseg.errors import ArtifactError
 from autoseg.io import artifacts, bundle
 from autoseg.networks.precision import Precision
 from autoseg.train.loop import Session
@@ -27,6 +29,8 @@ class State(Artifact):
     Attributes:
         training: the recipe the run was started with.
         configuration: what the plan said when the run was started.
+        recipe: how its cases were prepared.
+        split: who trains and who is held out.
         precision: number format, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
         epoch: epochs finished.
@@ -40,6 +44,8 @@ class State(Artifact):
 
     training: TrainingSpec
     configuration: Configuration
+    recipe: Recipe
+    split: Split
     precision: Precision
     tensors: str = ""
     epoch: int = 0
@@ -48,7 +54,25 @@ class State(Artifact):
     elapsed_s: float = 0.0
     ema_dice: float | None = None
     best_dice: float | None = None
-    scaler: dict[str, float] = Field(default_factory=dict)
+    scaler: dict[str, float | int] = Field(default_factory=dict)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, by steps or by time, whichever is further."""
+        spec = self.training
+        steps = (self.epoch + self.step / spec.steps_per_epoch) / spec.epochs
+        return max(steps, self.elapsed_s / spec.max_time_s if spec.max_time_s else 0.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are trained, or the time is up."""
+        return self.epoch >= self.training.epochs or self.time_is_up
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the time limit is reached."""
+        limit = self.training.max_time_s
+        return limit is not None and self.elapsed_s >= limit
 
 
 def exists(folder: Path) -> bool:
@@ -78,8 +102,7 @@ def save(folder: Path, state: State, session: Session) -> State:
     """
     name = f"epoch{state.epoch:05d}-step{state.step:05d}.safetensors"
     bundle.save_weights(folder / name, _tensors(session))
-    scaler = {key: float(value) for key, value in session.scaler.state_dict().items()}
-    written = state.model_copy(update={"tensors": name, "scaler": scaler})
+    written = state.model_copy(update={"tensors": name, "scaler": session.scaler.state_dict()})
     artifacts.save(folder / STATE_FILE, written)
     for old in folder.glob("*.safetensors"):
         if old.name != name:
@@ -99,7 +122,14 @@ def restore(folder: Path, state: State, session: Session) -> None:
         ArtifactError: if the tensors are missing or do not fit the network.
     """
     tensors = bundle.load_weights(folder / state.tensors)
-    session.network.load_state_dict(_under("network.", tensors))
+    try:
+        session.network.load_state_dict(_under("network.", tensors))
+    except RuntimeError as error:
+        raise ArtifactError(
+            "the saved weights do not fit the planned network",
+            place=folder / state.tensors,
+            remedy="start over with --restart, or under another --run",
+        ) from error
     buffers: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("optimizer.", tensors).items():
         index, _, name = key.partition(".")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+
+from pydantic import ValidationError
 
 from autoseg.core.dataset import Dataset, Split
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
-from autoseg.core.plan import Configuration, Plan, TrainingSpec
+from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io.case_store import CaseStore
 from autoseg.io.task import (
-    load_dataset,
-    load_fingerprint,
-    load_plan,
+    load_planned,
     load_splits,
     planned_configuration,
 )
@@ -29,6 +28,37 @@ from autoseg.train.optimizers import OPTIMIZERS, SCHEDULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingChanges:
+    """Fields of ``TrainingSpec`` to replace; None leaves one as it is planned."""
+
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
+    validation_steps: int | None = None
+    max_time_s: float | None = None
+    seed: int | None = None
+    loss: str | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    augmentation: str | None = None
+
+    def applied_to(self, planned: TrainingSpec) -> TrainingSpec:
+        """The recipe with these changes.
+
+        Raises:
+            AutosegError: if a value is out of its range.
+        """
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        try:
+            return TrainingSpec.model_validate(planned.model_dump() | given)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field_name = ".".join(map(str, problem["loc"]))
+            raise AutosegError(
+                f"{field_name}: {problem['msg'].removeprefix('Input ')}, got {problem['input']}"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
     """What to train.
 
@@ -37,7 +67,7 @@ class TrainRequest:
         fold: ``"fold0"`` and so on, or ``"everything"``.
         plan: name of the plan.
         run: name of the run.
-        changes: fields of the plan's ``TrainingSpec`` to change.
+        changes: what to change about the plan's recipe.
         restart: throw away what the run has so far.
         device: as ``choose_device`` takes it.
         precision: as ``choose`` takes it.
@@ -48,7 +78,7 @@ class TrainRequest:
     fold: str
     plan: str = "default"
     run: str = "default"
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: TrainingChanges = field(default_factory=TrainingChanges)
     restart: bool = False
     device: str = "auto"
     precision: str = "auto"
@@ -57,7 +87,17 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingInputs:
-    """What earlier stages left, and the recipe to train with."""
+    """What earlier stages left, and the recipe to train with.
+
+    Attributes:
+        dataset: the task's data.
+        fingerprint: their measurements.
+        plan: the plan.
+        configuration: the one to train.
+        split: who trains and who is held out.
+        store: the prepared cases, up to date.
+        spec: the plan's recipe with the request's changes.
+    """
 
     dataset: Dataset
     fingerprint: Fingerprint
@@ -67,6 +107,11 @@ class TrainingInputs:
     store: CaseStore
     spec: TrainingSpec
 
+    @property
+    def recipe(self) -> Recipe:
+        """How the cases were prepared."""
+        return self.store.manifest.recipe
+
     def batches(self, part: Part) -> BatchSpec:
         """How batches of a part are drawn."""
         planned = self.configuration
@@ -75,7 +120,7 @@ class TrainingInputs:
             cases=self.split.train if part == "train" else self.split.validation,
             batch_size=planned.batch_size,
             patch_size=planned.patch_size,
-            num_structures=len(self.dataset.labels.structures),
+            centre_on_annotated=self.dataset.labels.ignore is not None,
             foreground_fraction=self.spec.foreground_fraction,
             augmentation=self.spec.augmentation,
             mirror_axes=self.spec.mirror_axes,
@@ -95,6 +140,7 @@ class TrainingInputs:
             labels=self.dataset.labels,
             plan=self.plan,
             training=self.spec,
+            held_out=() if request.fold == EVERYTHING else self.split.validation,
             members=(member,),
             min_spacing=self.fingerprint.min_spacing,
             max_spacing=self.fingerprint.max_spacing,
@@ -109,12 +155,12 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     Raises:
         AutosegError: if something is missing, unknown, out of date, or cannot be trained.
     """
-    plan, dataset = load_plan(task, request.plan), load_dataset(task)
+    planned = load_planned(task, request.plan)
+    dataset, fingerprint, plan = planned.dataset, planned.fingerprint, planned.plan
     configuration = planned_configuration(plan, request.configuration)
     _refuse_impossible(configuration, dataset, request)
-    spec = TrainingSpec.model_validate(configuration.training.model_dump() | request.changes)
+    spec = request.changes.applied_to(configuration.training)
     _check_names(configuration, spec)
-    fingerprint = load_fingerprint(task)
     split = _split_of(task, request.fold, dataset)
     return TrainingInputs(
         dataset=dataset,

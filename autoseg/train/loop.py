@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autoseg.core.plan import TrainingSpec
+from autoseg.errors import AutosegError
 from autoseg.networks.precision import Precision, autocast
 from autoseg.train.batches import Batch
 from autoseg.train.losses import Loss, deep_supervision_loss
@@ -70,14 +71,23 @@ def train_step(session: Session, batch: Batch) -> float:
         batch: what the step sees.
 
     Returns:
-        The loss before the step; NaN or infinite if training has failed.
+        The loss before the step. NaN or infinite if loss or gradients are: then no weight
+        was changed.
+
+    Raises:
+        AutosegError: if the device's memory is too small.
     """
     session.network.train()
     session.optimizer.zero_grad(set_to_none=True)
-    loss = _loss(session, batch)
-    session.scaler.scale(loss).backward()
+    try:
+        loss = _loss(session, batch)
+        session.scaler.scale(loss).backward()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _too_small(session.device) from error
     session.scaler.unscale_(session.optimizer)
-    nn.utils.clip_grad_norm_(session.network.parameters(), session.spec.gradient_clip)
+    norm = nn.utils.clip_grad_norm_(session.network.parameters(), session.spec.gradient_clip)
+    if not session.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+        return float("nan")
     session.scaler.step(session.optimizer)
     session.scaler.update()
     return float(loss.detach())
@@ -94,6 +104,9 @@ def validate(
         batches: validation batches.
         num_classes: classes including the background.
         ignore_index: label index whose voxels do not count, or None.
+
+    Returns:
+        Mean loss, and Dice of the classes 1 and up.
     """
     session.network.eval()
     losses: list[float] = []
@@ -109,6 +122,13 @@ def validate(
     pairs = zip(overlap.tolist(), total.tolist(), strict=True)
     dice = tuple(2 * both / volume if volume else None for both, volume in pairs)
     return Validation(loss=float(np.mean(losses)), dice=dice)
+
+
+def _too_small(device: torch.device) -> AutosegError:
+    return AutosegError(
+        f"the memory of {device} is too small for a training step",
+        remedy="plan for less under another name: autoseg plan TASK --gpu-memory 6GB --plan small",
+    )
 
 
 def _loss(session: Session, batch: Batch) -> Tensor:
@@ -146,6 +166,9 @@ def measure_step_s(session: Session, shape: tuple[int, ...]) -> float:
     Args:
         session: not changed.
         shape: of the images of a batch, ``(batch, channels, *patch)``.
+
+    Returns:
+        Seconds, of a second try unless the first is long.
     """
     batch = Batch(
         images=np.zeros(shape, dtype=np.float32),

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
 from autoseg.core.labels import LabelSpace
-from autoseg.core.model import Model
-from autoseg.core.plan import Configuration, TrainingSpec
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
 from autoseg.figures.curves import save_curves
-from autoseg.io import artifacts, atomic, bundle
+from autoseg.io import atomic, bundle
 from autoseg.io.workspace import FoldFolder, TaskFolder
-from autoseg.networks.build import build_network
-from autoseg.networks.precision import choose, choose_device, place
+from autoseg.networks.precision import choose, choose_device
 from autoseg.train import checkpoint
 from autoseg.train.batches import Batch, BatchSource
+from autoseg.train.checkpoint import State
 from autoseg.train.history import EpochRecord, History, log_to, smoothed
 from autoseg.train.inputs import TrainingInputs, TrainRequest, load_inputs
-from autoseg.train.loop import Session, measure_step_s, train_step, validate
-from autoseg.train.losses import LOSSES, LossOptions
-from autoseg.train.optimizers import OPTIMIZERS, SCHEDULES, set_learning_rate
+from autoseg.train.loop import Session, train_step, validate
+from autoseg.train.optimizers import SCHEDULES, set_learning_rate
+from autoseg.train.start import label, refuse_other_recipe, start
 from autoseg.workers import available_cores
 
 logger = logging.getLogger(__name__)
@@ -37,6 +35,19 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 240.0
 CURVES_EVERY_S = 60.0
 MOST_WORKERS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What stays the same from the first step to the last."""
+
+    folder: FoldFolder
+    inputs: TrainingInputs
+    session: Session
+    train_batches: BatchSource
+    validation_batches: BatchSource
+    interrupted: threading.Event
+    progress: Progress
 
 
 def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = silent) -> bool:
@@ -55,238 +66,157 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
             another recipe, or training failed.
     """
     inputs = load_inputs(task, request)
+    device = choose_device(request.device)
+    choose(device, request.precision, probe=False)
     folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
     with atomic.lock(folder.root.with_name(f".{request.fold}.lock")):
-        if request.restart and folder.root.exists():
-            shutil.rmtree(folder.root)
+        if request.restart:
+            atomic.remove_folder(folder.root)
         if folder.is_finished:
-            model = artifacts.load(folder.bundle, Model)
-            _refuse_other_recipe(folder, inputs, model.training, model.configuration)
+            model = bundle.load_model(folder.bundle)
+            refuse_other_recipe(folder, inputs, model.training, model.configuration, model.recipe)
             logger.info("%s %s is trained already", request.configuration, request.fold)
             return True
         with log_to(folder.log):
-            session, state = _start(folder, inputs, request)
-            return _run(folder, inputs, request, session, state, progress)
-
-
-def _run(
-    folder: FoldFolder,
-    inputs: TrainingInputs,
-    request: TrainRequest,
-    session: Session,
-    state: checkpoint.State,
-    progress: Progress,
-) -> bool:
-    spec = inputs.spec
-    history = History(folder.history, keep_epochs=state.epoch)
-    workers = _num_workers(request.workers, session.device)
-    train_batches = BatchSource(inputs.batches("train"), workers)
-    validation_batches = BatchSource(inputs.batches("validation"), min(workers, 1))
-    curves_due = 0.0
-    try:
-        with _interruptible() as interrupted:
-            while state.epoch < spec.epochs and not _time_is_up(state):
-                started = time.monotonic()
-                state = _train_epoch(folder, session, state, train_batches, interrupted, progress)
-                if interrupted.is_set():
-                    break
-                steps, state = state.step, state.model_copy(update={"step": 0})
-                record = _finish_epoch(inputs, session, state, steps, validation_batches, started)
-                history.add(record)
-                state = _note_epoch(folder, session, state, record)
-                logger.info("%s", record.line(spec, _names(inputs.dataset.labels)))
-                if time.monotonic() >= curves_due:
-                    save_curves(folder.progress_png, history.rows())
-                    curves_due = time.monotonic() + CURVES_EVERY_S
-    finally:
-        train_batches.close()
-        validation_batches.close()
-    if interrupted.is_set():
-        checkpoint.save(folder.resume, state, session)
-        logger.debug("stopped in epoch %d after %d steps", state.epoch + 1, state.step)
-        return False
-    save_curves(folder.progress_png, history.rows())
-    bundle.save_weights(folder.weights, session.network.state_dict())
-    artifacts.save(folder.bundle, inputs.model(request, folder.weights.name))
+            session, state = start(folder, inputs, request, device)
+            if not _train(folder, inputs, session, state, request, progress):
+                return False
+            bundle.save_weights(folder.weights, session.network.state_dict())
+            bundle.save_model(folder.bundle, inputs.model(request, folder.weights.name))
     return True
 
 
-def _train_epoch(
+def _train(
     folder: FoldFolder,
+    inputs: TrainingInputs,
     session: Session,
-    state: checkpoint.State,
-    batches: BatchSource,
-    interrupted: threading.Event,
+    state: State,
+    request: TrainRequest,
     progress: Progress,
-) -> checkpoint.State:
+) -> bool:
+    """Train to the end; False if interrupted. The batch makers live as long as this runs."""
+    workers = _num_workers(request.workers, session.device)
+    train_batches = BatchSource(inputs.batches("train"), workers)
+    validation_batches = BatchSource(inputs.batches("validation"), min(workers, 1))
+    try:
+        with _interruptible() as interrupted:
+            run = _Run(
+                folder=folder,
+                inputs=inputs,
+                session=session,
+                train_batches=train_batches,
+                validation_batches=validation_batches,
+                interrupted=interrupted,
+                progress=progress,
+            )
+            return _train_epochs(run, state)
+    finally:
+        train_batches.close()
+        validation_batches.close()
+
+
+def _train_epochs(run: _Run, state: State) -> bool:
+    history = History(run.folder.history, keep_epochs=state.epoch)
+    curves_due_s = 0.0
+    while not state.is_over:
+        started_s = time.monotonic()
+        state = _train_epoch(run, state)
+        if run.interrupted.is_set():
+            checkpoint.save(run.folder.resume, state, run.session)
+            return False
+        record = _finish_epoch(run, state, started_s)
+        history.add(record)
+        state = _note_epoch(run, state, record)
+        logger.info("%s", record.line(run.inputs.spec, _names(run.inputs.dataset.labels)))
+        if state.is_over or time.monotonic() >= curves_due_s:
+            save_curves(run.folder.progress_png, history.rows())
+            curves_due_s = time.monotonic() + CURVES_EVERY_S
+    return True
+
+
+def _train_epoch(run: _Run, state: State) -> State:
     """Train until the epoch's end, the time's, or an interruption."""
-    spec = session.spec
-    schedule = SCHEDULES.get(spec.schedule)
-    saved = last = time.monotonic()
-    for batch in batches(state.epoch, range(state.step, spec.steps_per_epoch)):
-        set_learning_rate(session.optimizer, spec.learning_rate * schedule(_progress(state)))
-        loss = train_step(session, batch)
-        _stop_on_nan(loss, batch, state, folder)
-        now = time.monotonic()
-        state = state.model_copy(
-            update={
-                "step": state.step + 1,
-                "loss_sum": state.loss_sum + loss,
-                "elapsed_s": state.elapsed_s + now - last,
-            }
-        )
-        last = now
-        progress(state.step, spec.steps_per_epoch, f"epoch {state.epoch + 1} loss {loss:.3f}")
-        if interrupted.is_set() or _time_is_up(state):
-            break
-        if now - saved > CHECKPOINT_EVERY_S:
-            state, saved = checkpoint.save(folder.resume, state, session), now
+    steps = range(state.step, run.inputs.spec.steps_per_epoch)
+    saved_s = last_s = time.monotonic()
+    try:
+        for batch in run.train_batches(state.epoch, steps):
+            state = _train_step(run, state, batch)
+            now_s = time.monotonic()
+            state = state.model_copy(update={"elapsed_s": state.elapsed_s + now_s - last_s})
+            last_s = now_s
+            if run.interrupted.is_set() or state.time_is_up:
+                break
+            if now_s - saved_s > CHECKPOINT_EVERY_S:
+                state, saved_s = checkpoint.save(run.folder.resume, state, run.session), now_s
+    except AutosegError:
+        # Who ends a job may end the makers of its batches first.
+        if not run.interrupted.is_set():
+            raise
     return state
 
 
-def _finish_epoch(
-    inputs: TrainingInputs,
-    session: Session,
-    state: checkpoint.State,
-    steps: int,
-    batches: BatchSource,
-    started: float,
-) -> EpochRecord:
-    labels = inputs.dataset.labels
-    validation = validate(
-        session,
-        batches(0, range(session.spec.validation_steps)),
-        labels.num_classes,
-        labels.ignore_index,
-    )
+def _train_step(run: _Run, state: State, batch: Batch) -> State:
+    spec = run.inputs.spec
+    rate = spec.learning_rate * SCHEDULES.get(spec.schedule)(state.progress)
+    set_learning_rate(run.session.optimizer, rate)
+    loss = train_step(run.session, batch)
+    _stop_on_nan(run, state, "loss", loss, batch.cases)
+    done = state.step + 1
+    run.progress(done, spec.steps_per_epoch, f"epoch {state.epoch + 1} loss {loss:.3f}")
+    return state.model_copy(update={"step": done, "loss_sum": state.loss_sum + loss})
+
+
+def _finish_epoch(run: _Run, state: State, started_s: float) -> EpochRecord:
+    """Validate; the time it takes is training time too."""
+    labels, spec = run.inputs.dataset.labels, run.inputs.spec
+    validation_s = time.monotonic()
+    # The same patches after every epoch, so that epochs can be compared.
+    batches = run.validation_batches(0, range(spec.validation_steps))
+    validation = validate(run.session, batches, labels.num_classes, labels.ignore_index)
+    _stop_on_nan(run, state, "validation loss", validation.loss, run.inputs.split.validation)
+    now_s = time.monotonic()
     return EpochRecord(
         epoch=state.epoch,
-        steps=steps,
-        train_loss=state.loss_sum / max(steps, 1),
+        steps=state.step,
+        train_loss=state.loss_sum / max(state.step, 1),
         validation_loss=validation.loss,
         dice=dict(zip(_names(labels), validation.dice, strict=True)),
         mean_dice=validation.mean_dice,
         ema_dice=smoothed(state.ema_dice, validation.mean_dice),
-        learning_rate=float(session.optimizer.param_groups[0]["lr"]),
-        epoch_s=time.monotonic() - started,
-        elapsed_s=state.elapsed_s,
+        learning_rate=float(run.session.optimizer.param_groups[0]["lr"]),
+        epoch_s=now_s - started_s,
+        elapsed_s=state.elapsed_s + now_s - validation_s,
     )
 
 
-def _note_epoch(
-    folder: FoldFolder, session: Session, state: checkpoint.State, record: EpochRecord
-) -> checkpoint.State:
+def _note_epoch(run: _Run, state: State, record: EpochRecord) -> State:
     """Save the state after an epoch, and the weights if they are the best so far."""
     best = state.best_dice
     if record.ema_dice is not None and (best is None or record.ema_dice > best):
         best = record.ema_dice
-        bundle.save_weights(folder.best, session.network.state_dict())
+        bundle.save_weights(run.folder.best, run.session.network.state_dict())
     state = state.model_copy(
         update={
             "epoch": state.epoch + 1,
+            "step": 0,
             "loss_sum": 0.0,
+            "elapsed_s": record.elapsed_s,
             "ema_dice": record.ema_dice,
             "best_dice": best,
         }
     )
-    return checkpoint.save(folder.resume, state, session)
+    return checkpoint.save(run.folder.resume, state, run.session)
 
 
-def _start(
-    folder: FoldFolder, inputs: TrainingInputs, request: TrainRequest
-) -> tuple[Session, checkpoint.State]:
-    """A session and where it stands: new, or as an earlier call left it."""
-    device = choose_device(request.device)
-    resumed = checkpoint.exists(folder.resume)
-    if resumed:
-        state = checkpoint.load_state(folder.resume)
-        _refuse_other_recipe(folder, inputs, state.training, state.configuration)
-    else:
-        precision, reason = choose(device, request.precision, inputs.configuration.dimensions)
-        logger.info("%s", reason)
-        state = checkpoint.State(
-            training=inputs.spec, configuration=inputs.configuration, precision=precision
-        )
-    session = _session(inputs, state, device)
-    if resumed:
-        checkpoint.restore(folder.resume, state, session)
-        logger.info("going on after %d epochs and %d steps", state.epoch, state.step)
-    elif device.type == "cpu":
-        _announce_duration(inputs, session)
-    return session, state
-
-
-def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.device) -> Session:
-    spec, labels = inputs.spec, inputs.dataset.labels
-    torch.manual_seed(spec.seed)
-    network = build_network(
-        inputs.configuration.network,
-        len(inputs.dataset.channels),
-        labels.num_classes,
-        deep_supervision=spec.deep_supervision,
-    )
-    place(network, state.precision, device, inputs.configuration.dimensions)
-    options = LossOptions(
-        batch_dice=inputs.configuration.batch_dice, ignore_index=labels.ignore_index
-    )
-    return Session(
-        network=network,
-        optimizer=OPTIMIZERS.get(spec.optimizer)(network.parameters(), spec),
-        loss=LOSSES.get(spec.loss)(options),
-        spec=spec,
-        device=device,
-        precision=state.precision,
-        scaler=torch.amp.GradScaler(device.type, enabled=state.precision.dtype == "float16"),
-    )
-
-
-def _announce_duration(inputs: TrainingInputs, session: Session) -> None:
-    """Say what training without a GPU takes, before it starts."""
-    spec, planned = inputs.spec, inputs.configuration
-    channels = len(inputs.dataset.channels)
-    step_s = measure_step_s(session, (planned.batch_size, channels, *planned.patch_size))
-    total_s = step_s * spec.steps_per_epoch * spec.epochs
-    limit_s = spec.max_time_s or math.inf
-    length = f"{spec.epochs} epochs of {spec.steps_per_epoch} steps, {step_s:.2g} s a step"
-    if limit_s < total_s:
-        logger.info("no GPU: %s; ends after %s", length, duration(limit_s))
-    else:
-        logger.info(
-            "no GPU: %s, take about %s; to end sooner: --max-time 2h (the schedule follows)",
-            length,
-            duration(total_s),
-        )
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it, such as ``"35 min"``."""
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _refuse_other_recipe(
-    folder: FoldFolder, inputs: TrainingInputs, started: TrainingSpec, planned: Configuration
-) -> None:
-    """Go on only with what the run was started with."""
-    before, now = started.model_dump(), inputs.spec.model_dump()
-    changed = [f"{key} {before[key]} -> {now[key]}" for key in now if now[key] != before[key]]
-    before, now = planned.model_dump(), inputs.configuration.model_dump()
-    changed += [
-        f"{key} of the plan" for key in now if key != "training" and now[key] != before[key]
-    ]
-    if changed:
+def _stop_on_nan(run: _Run, state: State, what: str, value: float, cases: tuple[str, ...]) -> None:
+    """Stop before weights that are no numbers are saved over good ones."""
+    if not math.isfinite(value):
         raise AutosegError(
-            f"this run was started with another recipe (changed: {', '.join(changed)})",
-            place=_label(folder),
-            remedy="repeat the first command's flags, name another --run, or start over "
-            "with --restart",
+            f"the {what} became {value} in epoch {state.epoch + 1}, step {state.step + 1}, "
+            f"cases {', '.join(sorted(set(cases)))}",
+            place=label(run.folder),
+            remedy="look at these cases, or lower the learning rate with --lr under another --run",
         )
-
-
-def _label(folder: FoldFolder) -> str:
-    return f"{folder.configuration} {folder.fold} (plan {folder.plan}, run {folder.run})"
 
 
 def _num_workers(requested: int | None, device: torch.device) -> int:
@@ -294,28 +224,6 @@ def _num_workers(requested: int | None, device: torch.device) -> int:
     if requested is not None:
         return requested
     return min(MOST_WORKERS, max(1, available_cores() - 1)) if device.type == "cuda" else 1
-
-
-def _progress(state: checkpoint.State) -> float:
-    """Share of the training that is done, by steps or by time, whichever is further."""
-    spec = state.training
-    steps = (state.epoch + state.step / spec.steps_per_epoch) / spec.epochs
-    return max(steps, state.elapsed_s / spec.max_time_s if spec.max_time_s else 0.0)
-
-
-def _time_is_up(state: checkpoint.State) -> bool:
-    limit = state.training.max_time_s
-    return limit is not None and state.elapsed_s >= limit
-
-
-def _stop_on_nan(loss: float, batch: Batch, state: checkpoint.State, folder: FoldFolder) -> None:
-    if not math.isfinite(loss):
-        raise AutosegError(
-            f"the loss became {loss} in epoch {state.epoch + 1}, step {state.step + 1}, "
-            f"cases {', '.join(sorted(set(batch.cases)))}",
-            place=_label(folder),
-            remedy="look at these cases, or lower the learning rate with --lr under another --run",
-        )
 
 
 def _names(labels: LabelSpace) -> tuple[str, ...]:

@@ -54,6 +54,7 @@ def _model(weights: str = "weights.safetensors") -> Model:
         labels=labels,
         plan=plan,
         training=training,
+        held_out=("case_1",),
         members=(Member(configuration="3d_fullres", fold="fold0", weights=weights),),
         min_spacing=(1, 1, 1),
         max_spacing=(2, 2, 2),

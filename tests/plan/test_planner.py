@@ -60,7 +60,7 @@ def measured(spacings, shapes, relative_size=1.0, num_channels=1):
         )
         for index, (spacing, shape) in enumerate(zip(spacings, shapes, strict=True))
     )
-    return Fingerprint(cases=cases, intensities=(STATS,) * num_channels)
+    return Fingerprint(label_values=(0, 1), cases=cases, intensities=(STATS,) * num_channels)
 
 
 def labels(num_entries):
@@ -423,3 +423,16 @@ def test_requests_that_cannot_be_planned_name_the_option(request_):
 def test_a_mirror_axis_error_lists_the_axes():
     with pytest.raises(AutosegError, match=r"\[3\].*0 \(z\), 1 \(y\), 2 \(x\)"):
         PlanRequest(mirror_axes=(3,))
+
+
+def test_base_features_scale_the_network_and_free_memory():
+    small = plan("902", base_features=8).configurations["3d_fullres"]
+    usual = plan("902").configurations["3d_fullres"]
+    assert small.network.features_per_stage[:3] == (8, 16, 32)
+    assert usual.network.features_per_stage[:3] == (32, 64, 128)
+    assert np.prod(small.patch_size) > np.prod(usual.patch_size)
+
+
+def test_no_features_are_refused():
+    with pytest.raises(AutosegError, match="--base-features"):
+        PlanRequest(base_features=0)

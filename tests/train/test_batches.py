@@ -18,7 +18,7 @@ def spec(toy) -> BatchSpec:
         cases=tuple(CaseStore(folder).names()),
         batch_size=3,
         patch_size=(8, 12, 16),
-        num_structures=2,
+        centre_on_annotated=False,
         foreground_fraction=0.33,
         augmentation="default",
         mirror_axes=(0, 1, 2),
@@ -104,3 +104,12 @@ def test_masked_channels_are_zero_outside_the_mask(spec, monkeypatch):
     plain = replace(spec, part="validation")
     assert (make_batch(plain, 0, 0).images == 7.0).any()
     assert not (make_batch(replace(plain, masked_channels=(0,)), 0, 0).images == 7.0).any()
+
+
+def test_with_an_ignore_label_every_sample_is_centred_on_an_annotated_voxel(spec, monkeypatch):
+    original = CaseStore.info
+    # The last list now stands for the annotated voxels: here, those of the core.
+    annotated = replace(spec, patch_size=(1, 1, 1), part="validation", centre_on_annotated=True)
+    assert original(CaseStore(spec.folder), spec.cases[0]).position_counts[-1] > 0
+    labels = np.concatenate([make_batch(annotated, 0, step).labels for step in range(10)])
+    assert labels.min() > 0

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ import torch
 from conftest import make_toy
 
 from autoseg.core.model import Model
-from autoseg.core.plan import Plan
+from autoseg.core.plan import Plan, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import artifacts, bundle
-from autoseg.train.inputs import TrainRequest
-from autoseg.train.stage import duration, train_fold
+from autoseg.networks.precision import Precision
+from autoseg.train import checkpoint
+from autoseg.train.inputs import TrainingChanges, TrainRequest
+from autoseg.train.loop import Session
+from autoseg.train.stage import train_fold
+from autoseg.train.start import duration
 
-SHORT = {"epochs": 2, "steps_per_epoch": 3, "validation_steps": 1}
+SHORT = TrainingChanges(epochs=2, steps_per_epoch=3, validation_steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +134,19 @@ def _wait_for(condition, timeout_s: float = 120.0) -> None:
 def test_a_time_limit_ends_the_schedule_and_counts_as_finished(trained_toy, monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr("autoseg.train.stage.time.monotonic", lambda: float(next(clock)))
-    changes = SHORT | {"epochs": 1000, "max_time_s": 10.0}
+    changes = replace(SHORT, epochs=1000, max_time_s=20.0)
     assert train_fold(trained_toy.task, request(run="limited", changes=changes))
     folder = trained_toy.task.fold_folder("default", "3d_fullres", "limited", "fold0")
     rows = [json.loads(line) for line in folder.history.read_text().splitlines()]
     assert len(rows) < 10
-    assert rows[-1]["elapsed_s"] >= 10.0
+    assert rows[-1]["elapsed_s"] >= 20.0
     assert rows[-1]["learning_rate"] < 0.003
 
 
 @pytest.mark.slow
 def test_a_run_is_not_resumed_with_another_recipe(trained_toy):
     train_fold(trained_toy.task, request(run="recipe"))
-    other = SHORT | {"epochs": 5}
+    other = replace(SHORT, epochs=5)
     with pytest.raises(AutosegError, match=r"epochs 2 -> 5.*--restart"):
         train_fold(trained_toy.task, request(run="recipe", changes=other))
 
@@ -187,3 +192,96 @@ def test_light_workers_do_without_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.home()
     )
     assert output.stdout.strip() == "False"
+
+
+def test_a_float16_run_is_resumed_with_its_scaler(tmp_path):
+    network = torch.nn.Conv3d(1, 2, 1)
+    session = Session(
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9),
+        loss=lambda logits, labels: logits.mean(),
+        spec=TrainingSpec(),
+        device=torch.device("cpu"),
+        precision=Precision(dtype="float32", channels_last=False),
+        scaler=torch.amp.GradScaler("cpu", enabled=True),
+    )
+
+    def step():
+        loss = network(torch.ones(1, 1, 2, 2, 2)).mean()
+        session.scaler.scale(loss).backward()
+        session.scaler.step(session.optimizer)
+        session.scaler.update()
+        session.optimizer.zero_grad()
+
+    step()
+    bare = checkpoint.State.model_construct(
+        training=session.spec, precision=session.precision, epoch=1, step=2
+    )
+    saved = checkpoint.save(tmp_path, bare, session)
+    step()
+    expected = network.weight.detach().clone()
+    checkpoint.restore(tmp_path, saved, session)
+    step()
+    torch.testing.assert_close(network.weight.detach(), expected, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_a_mistyped_device_does_not_cost_the_finished_run(trained_toy):
+    train_fold(trained_toy.task, request(run="kept"))
+    before = weights_of(trained_toy, "kept")
+    with pytest.raises(AutosegError):
+        train_fold(trained_toy.task, request(run="kept", restart=True, device="cdua"))
+    assert_same_weights(before, weights_of(trained_toy, "kept"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_the_whole_process_group_and_still_saves(trained_toy, tmp_path):
+    command = [
+        *(sys.executable, "-m", "autoseg", "train", "3d_fullres", "fold0"),
+        *("-w", str(trained_toy.workspace.root), "-t", trained_toy.task.name),
+        *("--run", "ctrl-c", "--device", "cpu", "--precision", "float32", "--workers", "1"),
+    ]
+    folder = trained_toy.task.fold_folder("default", "3d_fullres", "ctrl-c", "fold0")
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        start_new_session=True, text=True,
+    )  # fmt: skip
+    _wait_for(folder.history.is_file)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "all is saved" in errors
+    assert "Traceback" not in errors
+    assert checkpoint.load_state(folder.resume).step > 0
+
+
+@pytest.mark.slow
+def test_a_plan_edited_after_the_run_began_is_noticed(tmp_path):
+    toy = make_toy(tmp_path)
+    train_fold(toy.task, request())
+    plan = json.loads(toy.task.plan_file("default").read_text())
+    plan["configurations"]["3d_fullres"]["batch_size"] += 1
+    toy.task.plan_file("default").write_text(json.dumps(plan))
+    with pytest.raises(AutosegError, match="batch_size of the plan"):
+        train_fold(toy.task, request())
+
+
+def test_other_labels_than_the_plans_are_noticed(tmp_path):
+    toy = make_toy(tmp_path)
+    task = json.loads(toy.task.task_file.read_text())
+    task["labels"]["structures"].append({"name": "third", "values": [3]})
+    toy.task.task_file.write_text(json.dumps(task))
+    with pytest.raises(WorkspaceError, match="other channels or label values"):
+        train_fold(toy.task, request())
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": -1.0}, {"seed": 2**64}])
+def test_values_out_of_range_are_one_line(trained_toy, changes):
+    with pytest.raises(AutosegError, match=next(iter(changes))):
+        train_fold(trained_toy.task, request(changes=TrainingChanges(**changes)))
+
+
+def test_an_unknown_loss_lists_the_known(trained_toy):
+    with pytest.raises(AutosegError, match="no loss named 'dicee'; did you mean 'dice"):
+        train_fold(trained_toy.task, request(changes=TrainingChanges(loss="dicee")))

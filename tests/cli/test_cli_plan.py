@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import pytest
+from commands import assert_done, assert_refused, call
+
+TASK = "Task01_Ball"
+
+
+@pytest.fixture
+def here(toy, tmp_path, monkeypatch):
+    monkeypatch.delenv("AUTOSEG_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(toy.workspace.root, tmp_path / "autoseg_workspace")
+    (tmp_path / TASK).symlink_to(toy.raw)
+    return tmp_path
+
+
+@pytest.fixture
+def task(here):
+    return here / "autoseg_workspace" / TASK
+
+
+def begin_training(task):
+    (task / "models" / "default" / "3d_fullres" / "default" / "fold0").mkdir(parents=True)
+
+
+def test_a_plan_says_what_was_decided_and_why(here):
+    called = call("plan", TASK)
+    assert_done(called)
+    first, *lines = called.out.splitlines()
+    assert first == (f"{TASK}: 6 cases (decathlon layout), channels MRI, structures shell, core")
+    decided = [line.split("  ")[1] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert {"patch size", "batch size"} <= set(decided)
+    reasons = [line for line in lines if line.startswith("    ")]
+    assert len(reasons) == len(decided) > 10
+    assert lines[-1] == "next: autoseg preprocess"
+
+
+def test_a_quiet_plan_says_nothing(here):
+    called = call("plan", TASK, "-q")
+    assert_done(called)
+    assert called.out == ""
+
+
+def test_a_planned_task_is_found_from_below_and_by_its_name(here, monkeypatch):
+    (here / "deep" / "down").mkdir(parents=True)
+    monkeypatch.chdir(here / "deep" / "down")
+    called = call("preprocess", "3d_fullres")
+    assert_done(called)
+    assert called.out == "3d_fullres: all 6 cases are prepared\n"
+    assert call("preprocess", "3d_fullres", "-t", TASK).out == called.out
+
+
+def test_the_same_plan_again_is_fine_even_with_models(here, task):
+    before = (task / "plans" / "default.json").read_text()
+    begin_training(task)
+    assert_done(call("plan", TASK, "-q"))
+    assert (task / "plans" / "default.json").read_text() == before
+
+
+def test_another_plan_of_the_name_is_refused_once_there_are_models(here, task):
+    before = (task / "plans" / "default.json").read_text()
+    begin_training(task)
+    called = call("plan", TASK, "--base-features", "8")
+    assert_refused(called, "plans/default.json", "1 folds were trained with it", "--plan NAME")
+    assert (task / "plans" / "default.json").read_text() == before
+
+
+def test_another_plan_of_the_name_replaces_it_while_there_are_none(here, task):
+    called = call("plan", TASK, "--base-features", "8", "-q")
+    assert called.code == 0
+    assert called.err == "warning: plan 'default' was another one; it is replaced\n"
+    plan = json.loads((task / "plans" / "default.json").read_text())
+    assert plan["configurations"]["2d"]["network"]["features_per_stage"] == [8, 16, 32]
+
+
+def test_a_plan_of_another_name_is_a_second_file(here, task):
+    before = (task / "plans" / "default.json").read_text()
+    begin_training(task)
+    assert_done(call("plan", TASK, "--base-features", "8", "--plan", "small", "-q"))
+    assert sorted(path.name for path in (task / "plans").iterdir()) == [
+        "default.json",
+        "small.json",
+    ]
+    assert (task / "plans" / "default.json").read_text() == before
+    assert json.loads((task / "plans" / "small.json").read_text())["name"] == "small"
+
+
+def test_folds_stay_as_they_are_once_made(here, task):
+    splits = json.loads((task / "splits.json").read_text())
+    first = splits["folds"][0]
+    first["train"], first["validation"] = (
+        [name for name in first["train"] if name != "ball_00"] + first["validation"],
+        ["ball_00"],
+    )
+    (task / "splits.json").write_text(json.dumps(splits))
+    assert_done(call("plan", TASK, "--spacing", "2.5,1.5,1.5", "--plan", "coarse", "-q"))
+    assert json.loads((task / "splits.json").read_text()) == splits
+
+
+def test_options_end_up_in_the_plan(here, task):
+    words = ["--gpu-memory", "4GB", "--spacing", "3,1.5,1.5", "--mirror-axes", "2"]
+    assert_done(call("plan", TASK, "--plan", "mine", "-q", *words))
+    plan = json.loads((task / "plans" / "mine.json").read_text())
+    assert plan["budget_bytes"] == 4_000_000_000
+    assert plan["configurations"]["3d_fullres"]["spacing"] == [3, 1.5, 1.5]
+    assert plan["configurations"]["3d_fullres"]["training"]["mirror_axes"] == [2]
+    assert plan["configurations"]["2d"]["training"]["mirror_axes"] == [1]
+
+
+def test_raw_data_are_not_written_to(here, toy):
+    before = sorted((path, path.stat().st_mtime_ns) for path in toy.raw.rglob("*"))
+    assert_done(call("plan", TASK, "-q", "--plan", "again", "-w", here / "fresh"))
+    assert sorted((path, path.stat().st_mtime_ns) for path in toy.raw.rglob("*")) == before

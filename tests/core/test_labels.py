@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from autoseg.core.labels import LabelSpace, Structure
+
+
+def space(**changes) -> LabelSpace:
+    structures = (Structure(name="tumour", values=(4,)), Structure(name="edema", values=(2,)))
+    return LabelSpace(**({"structures": structures} | changes))
+
+
+def test_values_become_indices_in_ascending_order_and_come_back():
+    values = np.array([[0, 4], [2, 2]], dtype=np.uint8)
+    indices = space().to_indices(values)
+    np.testing.assert_array_equal(indices, [[0, 2], [1, 1]])
+    np.testing.assert_array_equal(space().to_values(indices), values)
+
+
+def test_structures_keep_their_declared_order_and_know_their_indices():
+    assert space().names == ("tumour", "edema")
+    assert [space().indices_of(s) for s in space().structures] == [(2,), (1,)]
+
+
+def test_the_ignore_label_has_the_highest_index():
+    with_ignore = space(ignore=1)
+    assert with_ignore.ignore_index == 3
+    assert with_ignore.values == (0, 2, 4, 1)
+    assert with_ignore.to_indices(np.array([1, 2])).tolist() == [3, 1]
+    assert with_ignore.num_classes == 3
+    assert with_ignore.num_entries == 4
+
+
+def test_an_undeclared_value_is_refused():
+    with pytest.raises(ValueError, match=r"\[7\] are not declared"):
+        space().to_indices(np.array([0, 7]))
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(255, np.uint8), (256, np.uint16), (70000, np.uint32), (-1, np.int16)]
+)
+def test_values_are_written_in_the_smallest_type_that_holds_them(value, dtype):
+    one = LabelSpace(structures=(Structure(name="organ", values=(value,)),))
+    assert one.to_values(np.array([0, 1])).dtype == dtype
+    assert one.to_values(np.array([0, 1])).tolist() == [0, value]
+
+
+def test_regions_share_values():
+    regions = LabelSpace(
+        structures=(Structure(name="whole", values=(1, 2)), Structure(name="core", values=(2,))),
+        output_values=(1, 2),
+    )
+    assert regions.has_regions
+    assert regions.num_classes == 3
+    assert regions.indices_of(regions.structures[0]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"structures": ()}, "no structure besides the background"),
+        ({"ignore": 4}, "uses the value of background or ignore"),
+        ({"background": 2}, "uses the value of background or ignore"),
+        ({"structures": (Structure(name="a", values=(1,)),) * 2}, "names must differ"),
+        ({"structures": (Structure(name="a", values=()),)}, "has no label value"),
+        ({"structures": (Structure(name="a", values=(1, 2)),)}, "need 'output_values'"),
+        (
+            {"structures": (Structure(name="a", values=(1,)), Structure(name="b", values=(1,)))},
+            "share one label value",
+        ),
+        ({"output_values": (1,)}, "one value per structure"),
+    ],
+)
+def test_contradictions_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        space(**changes)

@@ -1,0 +1,34 @@
+import pytest
+
+from autoseg.core.metrics import CaseScores, Report, Scores
+
+
+def scores(dice):
+    return Scores(true_positives=0, false_positives=0, false_negatives=0, dice=dice, iou=dice)
+
+
+def report(*rows):
+    cases = tuple(
+        CaseScores(name=str(i), structures={"a": scores(a), "b": scores(b)})
+        for i, (a, b) in enumerate(rows)
+    )
+    return Report(predictions="p", references="r", structures=("a", "b"), cases=cases)
+
+
+def test_undefined_scores_do_not_count():
+    made = report((0.8, None), (0.6, 0.5))
+    assert made.mean_dice("a") == pytest.approx(0.7)
+    assert made.mean_iou("b") == pytest.approx(0.5)
+    assert made.mean_foreground_dice == pytest.approx(0.6)
+    assert made.cases[0].mean_dice == pytest.approx(0.8)
+
+
+def test_a_structure_absent_everywhere_does_not_poison_the_mean():
+    made = report((0.8, None), (0.6, None))
+    assert made.mean_dice("b") is None
+    assert made.mean_foreground_dice == pytest.approx(0.7)
+
+
+def test_nothing_defined_is_none():
+    assert report((None, None)).mean_foreground_dice is None
+    assert report((None, None)).cases[0].mean_dice is None

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from autoseg.core.geometry import Geometry
+from autoseg.core.image import Image
+from autoseg.core.labels import LabelSpace, Structure
+from autoseg.errors import DataError
+from autoseg.fingerprint.measure import MOST_VALUES, combine, measure_case, sketch, summarise
+
+LABELS = LabelSpace(structures=(Structure(name="a", values=(1,)), Structure(name="b", values=(2,))))
+
+
+def published_case(number=0, shape=(24, 40, 32)):
+    """The published test case: a wave with zeroed borders, two nested ellipsoids."""
+    z, y, x = np.indices(shape).astype(np.float64)
+    phase = 0.1 * number
+    image = (100 * np.sin(0.3 * z + 0.2 * y + phase) + 50 * np.cos(0.25 * x) + 10).astype("f4")
+    image[:2] = 0
+    image[:, :3] = 0
+    image[10:12, 20:24, 10:14] = 0
+    image[:6, :8, :8] = 0
+    distance = (z - 12) ** 2 / 36 + (y - 22) ** 2 / 100 + (x - 16) ** 2 / 80
+    labels = (distance < 1).astype(np.int16) + (distance < 0.25)
+    spacing = (2.5 if number % 4 == 0 else 3.0, 0.8, 0.8)
+    geometry = Geometry(shape=shape, spacing=spacing)
+    return Image(array=image[np.newaxis], geometry=geometry), labels.astype(np.int16)
+
+
+def measure(number=0, shape=(24, 40, 32), labels=LABELS):
+    image, indices = published_case(number, shape)
+    return measure_case(f"case_{number:02d}", image, indices, labels, ())
+
+
+def test_the_published_case_is_measured_as_published():
+    measured = measure()
+    assert measured.case.shape == (22, 37, 32)
+    assert measured.case.relative_size == pytest.approx(0.8479166666666667)
+    assert measured.case.label_voxels == (1944, 273)
+    (stats,) = summarise([measured], 1, LABELS).intensities
+    assert stats.mean == pytest.approx(34.28700637817383, abs=1e-4)
+    assert stats.median == pytest.approx(43.78994369506836, abs=0.2)
+    assert stats.min == pytest.approx(-129.10037231, abs=1e-4)
+    assert stats.max == pytest.approx(157.90264893, abs=1e-4)
+    assert stats.percentile_00_5 == pytest.approx(-116.163525390625, abs=0.3)
+    assert stats.percentile_99_5 == pytest.approx(152.95375061035156, abs=0.3)
+
+
+def test_the_published_data_set_is_summarised_as_published():
+    cases = [measure(i, (24 + i % 3, 40, 32 + i % 2)) for i in range(40)]
+    fingerprint = summarise(cases, 1, LABELS)
+    (stats,) = fingerprint.intensities
+    assert [case.shape for case in fingerprint.cases[:3]] == [
+        (22, 37, 32),
+        (23, 37, 33),
+        (24, 37, 32),
+    ]
+    assert fingerprint.median_relative_size == pytest.approx(0.851, abs=5e-4)
+    # The reference draws at random; a part in a thousand of the range is its noise.
+    assert stats.mean == pytest.approx(-18.71925926208496, abs=0.05)
+    assert stats.median == pytest.approx(-24.377391815185547, abs=0.2)
+    assert stats.std == pytest.approx(74.80113220214844, abs=0.05)
+    assert stats.percentile_00_5 == pytest.approx(-139.1617431640625, abs=0.2)
+    assert stats.percentile_99_5 == pytest.approx(145.32762145996094, abs=0.2)
+    assert stats.min == pytest.approx(-139.70550537109375, abs=1e-3)
+    assert stats.max == pytest.approx(157.90264892578125, abs=1e-3)
+
+
+def test_the_ignore_label_is_no_foreground():
+    ignoring = LabelSpace(structures=(Structure(name="a", values=(1,)),), ignore=2)
+    image, indices = published_case()
+    everything = measure_case("c", image, indices, LABELS, ())
+    without = measure_case("c", image, indices, ignoring, ())
+    assert without.case.label_voxels == (1944,)
+    assert without.sketches[0].mean != pytest.approx(everything.sketches[0].mean, abs=1e-3)
+
+
+def test_cases_weigh_the_same_whatever_their_size():
+    small, large = np.zeros(10, "f4"), np.full(1000, 100.0, "f4")
+    stats = combine([sketch(small), sketch(large)])
+    assert stats.mean == pytest.approx(50.0)
+    assert stats.std == pytest.approx(50.0)
+    assert (stats.min, stats.max) == (0.0, 100.0)
+
+
+def test_percentiles_of_whole_numbers_are_exact():
+    rng = np.random.default_rng(3)
+    values = [rng.integers(-200, 300, 4000).astype("f4") for _ in range(3)]
+    stats = combine([sketch(v) for v in values])
+    pooled = np.concatenate(values)
+    for share, found in (
+        (0.5, stats.percentile_00_5),
+        (50, stats.median),
+        (99.5, stats.percentile_99_5),
+    ):
+        assert found == np.percentile(pooled, share, method="inverted_cdf")
+
+
+def test_percentiles_of_many_different_values_are_close():
+    values = np.random.default_rng(4).normal(size=200_000).astype("f4")
+    made = sketch(values)
+    assert len(made.values) == MOST_VALUES
+    stats = combine([made])
+    width = np.percentile(values, 99.5) - np.percentile(values, 0.5)
+    assert abs(stats.percentile_99_5 - np.percentile(values, 99.5)) < 1e-3 * width
+    assert abs(stats.percentile_00_5 - np.percentile(values, 0.5)) < 1e-3 * width
+
+
+def test_a_case_without_foreground_counts_for_shape_only():
+    image, indices = published_case()
+    empty = measure_case("empty", image, np.zeros_like(indices), LABELS, ())
+    fingerprint = summarise([measure(), empty], 1, LABELS)
+    assert len(fingerprint.cases) == 2
+    assert fingerprint.intensities == summarise([measure()], 1, LABELS).intensities
+
+
+def test_a_data_set_without_any_foreground_is_refused():
+    image, indices = published_case()
+    empty = measure_case("empty", image, np.zeros_like(indices), LABELS, ())
+    with pytest.raises(DataError, match="no case has a labelled voxel"):
+        summarise([empty], 1, LABELS)
