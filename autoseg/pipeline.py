@@ -206,7 +206,8 @@ def validate(
     inputs = [(name, dataset.image_paths(dataset.case(name))) for name in held_out]
     options = PredictOptions(device=request.device, precision=request.precision)
     predictor = load_predictor([folder.bundle], options)
-    predictions = predict_cases(predictor, inputs, task.predictions(*where), progress)
+    output = task.predictions(*where)
+    predictions = predict_cases(predictor, inputs, output, progress, again=again)
     _refuse_failed([f"{p.name}: {p.error}" for p in predictions if p.error is not None])
     pairs = [
         Pair(

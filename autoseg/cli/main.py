@@ -103,4 +103,4 @@ def _usage_message(error: Any) -> str:  # noqa: ANN401 - click's class depends o
     message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "autoseg"
-    return f"{message[0].lower()}{message[1:]}; see: {path} --help"
+    return f"{message[0].lower()}{message[1:]} (see: {path} --help)"

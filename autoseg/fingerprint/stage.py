@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from autoseg.core.progress import Progress, silent
 from autoseg.errors import DataError
 from autoseg.fingerprint.measure import Measurement, measure_case, summarise
 from autoseg.io import atomic
-from autoseg.io.images import check_same_grid, read_image, read_labels
+from autoseg.io.images import check_same_grid, read_geometry, read_image, read_labels
 from autoseg.workers import map_cases, num_workers
 
 logger = logging.getLogger(__name__)
 
 MOST_LISTED = 5
+BYTES_PER_VOXEL = 20
+"""While measuring: the file's numbers, float32, masks and the labels in two types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +60,22 @@ def fingerprint_dataset(
         logger.debug("no file has changed: the fingerprint is kept")
         return known
     jobs = [(case.name, _job(dataset, case.name)) for case in dataset.cases]
-    outcomes = map_cases(_measure, jobs, num_workers(workers), progress)
+    processes = num_workers(workers, _bytes_of_largest(dataset))
+    outcomes = map_cases(_measure, jobs, processes, progress)
     _refuse_failures([f"{o.name}: {o.error}" for o in outcomes if o.error is not None])
     measurements = [o.value for o in outcomes if o.value is not None]
     return summarise(measurements, len(dataset.channels), dataset.labels)
+
+
+def _bytes_of_largest(dataset: Dataset) -> int:
+    """Memory the case with the largest file takes while it is measured; 0 if it is broken."""
+    files = [path for case in dataset.cases for path in dataset.image_paths(case)]
+    try:
+        largest = max(files, key=lambda path: path.stat().st_size)
+        geometry, _ = read_geometry(largest)
+    except (OSError, DataError):
+        return 0
+    return prod(geometry.shape) * len(dataset.channels) * BYTES_PER_VOXEL
 
 
 def _job(dataset: Dataset, name: str) -> _Job:

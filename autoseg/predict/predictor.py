@@ -25,6 +25,7 @@ class Predictor:
     """Networks of one configuration, whose logits are averaged.
 
     Attributes:
+        identity: a hash of the weights and of how they are used.
         networks: one per fold, on ``device``.
         configuration: patch size and spacing they were trained with.
         recipe: how raw images are prepared for them.
@@ -34,6 +35,7 @@ class Predictor:
         precision: number format of the forward pass.
     """
 
+    identity: str
     networks: Sequence[nn.Module]
     configuration: Configuration
     recipe: Recipe

@@ -22,6 +22,7 @@ from autoseg.networks.precision import choose as choose_precision
 from autoseg.networks.precision import choose_device
 from autoseg.predict.choice import Candidate, choose
 from autoseg.predict.predictor import Predictor
+from autoseg.predict.record import combined_hash, file_hash, load_record, save_record
 
 logger = logging.getLogger(__name__)
 
@@ -200,8 +201,10 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     configuration = first.configuration
     precision, reason = choose_precision(device, options.precision, configuration.dimensions)
     logger.debug("%s", reason)
-    members = zip(models, bundles, strict=True)
+    members = list(zip(models, bundles, strict=True))
+    weights = [path.parent / model.members[0].weights for model, path in members]
     return Predictor(
+        identity=file_hash([*bundles, *weights]),
         networks=[_network(model, path, device) for model, path in members],
         configuration=configuration,
         recipe=first.recipe,
@@ -228,15 +231,23 @@ def _check_belongs(model: Model, first: Model, path: Path) -> None:
 
 
 def predict_cases(
-    predictor: Predictor, inputs: Inputs, output: Path, progress: Progress = silent
+    predictor: Predictor,
+    inputs: Inputs,
+    output: Path,
+    progress: Progress = silent,
+    *,
+    again: bool = False,
 ) -> list[Prediction]:
     """Segment cases one by one; one that cannot be read does not stop the others.
+
+    Label maps that this model has made of these images before are kept.
 
     Args:
         predictor: the model.
         inputs: name and image files of each case.
         output: folder of the label maps; made if it is not there.
         progress: called after each case.
+        again: make all label maps anew.
 
     Returns:
         What became of each case, in order.
@@ -246,28 +257,35 @@ def predict_cases(
     """
     atomic.make_folder(output)
     _protect_inputs(inputs, output)
+    made = {} if again else dict(load_record(output).cases)
     predictions: list[Prediction] = []
     progress(0, len(inputs))
     for number, (name, paths) in enumerate(inputs, start=1):
-        predictions.append(_predict_case(predictor, name, paths, output))
+        prediction = _predict_case(predictor, name, paths, output, made)
+        predictions.append(prediction)
         progress(number, len(inputs), name)
     return predictions
 
 
 def _predict_case(
-    predictor: Predictor, name: str, paths: tuple[Path, ...], output: Path
+    predictor: Predictor, name: str, paths: tuple[Path, ...], output: Path, made: dict[str, str]
 ) -> Prediction:
+    """Segment a case, unless ``made`` has it; enters it there."""
     target = output / f"{name}{OUTPUT_ENDING}"
     try:
-        write_labels(target, predictor.segment(read_image(paths)))
+        source = combined_hash([predictor.identity, file_hash(paths)])
+        if made.get(name) != source or not target.is_file():
+            write_labels(target, predictor.segment(read_image(paths)))
+            made[name] = source
+            save_record(output, made)
     except AutosegError as error:
         place = "" if error.place else f"{paths[0]}: "
         return Prediction(name=name, path=None, error=f"{place}{error}")
     except Exception as error:
+        # Whatever one case does, the others go on.
         logger.debug("%s failed", name, exc_info=True)
-        return Prediction(
-            name=name, path=None, error=f"{paths[0]}: {type(error).__name__}: {error}"
-        )
+        reason = f"{paths[0]}: {type(error).__name__}: {error}"
+        return Prediction(name=name, path=None, error=" ".join(reason.split()))
     return Prediction(name=name, path=target, error=None)
 
 

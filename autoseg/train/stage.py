@@ -18,7 +18,7 @@ from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
 from autoseg.figures.curves import save_curves
 from autoseg.io import atomic, bundle
-from autoseg.io.workspace import FoldFolder, TaskFolder
+from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder
 from autoseg.networks.precision import choose, choose_device
 from autoseg.train import checkpoint
 from autoseg.train.batches import Batch, BatchSource
@@ -66,6 +66,8 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
             another recipe, or training failed.
     """
     inputs = load_inputs(task, request)
+    if request.fold == EVERYTHING:
+        logger.info("everything is trained on: the Dice of the epochs is of cases already seen")
     device = choose_device(request.device)
     choose(device, request.precision, probe=False)
     folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)

@@ -28,6 +28,7 @@ class Threshold(torch.nn.Module):
 def predictor(toy, request) -> Predictor:
     plan = artifacts.load(toy.task.plan_file("default"), Plan)
     return Predictor(
+        identity="thresholds",
         networks=[Threshold(0.5, 2.5)],
         configuration=plan.configurations[request.param],
         recipe=plan.recipe(request.param),
