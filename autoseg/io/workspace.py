@@ -97,8 +97,8 @@ class FoldFolder:
 
     @property
     def lock(self) -> Path:
-        """Lock file of the training."""
-        return self.root / ".lock"
+        """Lock file of the training; beside the folder, which a restart removes."""
+        return self.root.with_name(f".{self.root.name}.lock")
 
     @property
     def is_finished(self) -> bool:
@@ -206,15 +206,6 @@ class TaskFolder:
         folders = sorted(p for p in self.models.glob("*/*/*/*") if p.is_dir())
         names = [folder.relative_to(self.models).parts for folder in folders]
         return [self.fold_folder(*parts) for parts in names if not any(map(_is_hidden, parts))]
-
-    def finished_folds(self, plan: str, configuration: str, run: str) -> list[str]:
-        """Names of the folds of a run whose training is finished, sorted."""
-        wanted = (plan, configuration, run)
-        return [
-            folder.fold
-            for folder in self.fold_folders()
-            if (folder.plan, folder.configuration, folder.run) == wanted and folder.is_finished
-        ]
 
 
 @dataclass(frozen=True, slots=True)

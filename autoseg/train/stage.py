@@ -71,7 +71,7 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
     device = choose_device(request.device)
     choose(device, request.precision, probe=False)
     folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
-    with atomic.lock(folder.root.with_name(f".{request.fold}.lock")):
+    with atomic.lock(folder.lock):
         if request.restart:
             atomic.remove_folder(folder.root)
         if folder.is_finished:
