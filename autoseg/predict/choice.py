@@ -49,6 +49,9 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     Args:
         candidates: those that may be chosen.
 
+    Returns:
+        The chosen one, and the reason in a few words.
+
     Raises:
         WorkspaceError: if there is none.
     """
@@ -57,6 +60,8 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
             "no model is trained yet", remedy="run: autoseg train 3d_fullres fold0"
         )
     scored = [(c.score, c) for c in candidates if c.score is not None]
+    if not scored and len(candidates) == 1:
+        return candidates[0], "the only one to choose from; without held-out scores"
     if not scored:
         chosen = max(candidates, key=lambda c: len(c.folds))
         return chosen, "it has the most finished folds; none has held-out scores"

@@ -20,6 +20,8 @@ from autoseg.train.optimizers import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
 
+WORTH_A_HINT_S = 1200.0
+
 
 def start(
     folder: FoldFolder, inputs: TrainingInputs, request: TrainRequest, device: torch.device
@@ -167,9 +169,9 @@ def _announce_duration(inputs: TrainingInputs, session: Session) -> None:
     length = f"{spec.epochs} epochs of {spec.steps_per_epoch} steps, {step_s:.2g} s a step"
     if (spec.max_time_s or math.inf) < total_s:
         logger.info("no GPU: %s; training ends after %s", length, duration(spec.max_time_s or 0))
-    else:
-        logger.info(
-            "no GPU: %s, take about %s; --max-time 2h ends sooner (with --restart once begun)",
-            length,
-            duration(total_s),
-        )
+        return
+    hint = ""
+    if total_s > WORTH_A_HINT_S:
+        example = "2h" if total_s > 2 * 3600 else "10m"
+        hint = f"; --max-time {example} ends sooner (with --restart once begun)"
+    logger.info("no GPU: %s, take about %s%s", length, duration(total_s), hint)

@@ -62,3 +62,9 @@ def test_names_that_exist_but_not_together_list_what_is_trained():
     found = [candidate("2d", run="long"), candidate()]
     with pytest.raises(WorkspaceError, match=r"trained are: 2d fold0 run long"):
         narrow(found, "3d_fullres", "long", [])
+
+
+def test_the_only_model_may_be_without_scores():
+    chosen, reason = choose([candidate()])
+    assert chosen == candidate()
+    assert reason == "the only one to choose from; without held-out scores"

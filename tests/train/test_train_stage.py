@@ -285,3 +285,20 @@ def test_values_out_of_range_are_one_line(trained_toy, changes):
 def test_an_unknown_loss_lists_the_known(trained_toy):
     with pytest.raises(AutosegError, match="no loss named 'dicee'; did you mean 'dice"):
         train_fold(trained_toy.task, request(changes=TrainingChanges(loss="dicee")))
+
+
+@pytest.mark.parametrize(
+    ("step_s", "words"),
+    [
+        (2.0, "take about 6 days; --max-time 2h ends sooner"),
+        (0.01, "take about 42 min; --max-time 10m ends sooner"),
+        (0.001, "take about 4 min"),
+    ],
+)
+def test_without_a_gpu_the_length_is_said_first(trained_toy, monkeypatch, caplog, step_s, words):
+    monkeypatch.setattr("autoseg.train.start.measure_step_s", lambda session, shape: step_s)
+    monkeypatch.setattr("autoseg.train.stage._train", lambda *arguments: False)
+    wanted = request(run=f"announced-{step_s}", changes=TrainingChanges())
+    with caplog.at_level("INFO", logger="autoseg"):
+        assert not train_fold(trained_toy.task, wanted)
+    assert words in caplog.text
