@@ -20,8 +20,8 @@ from autoseg.imaging.resample import (
     axis_orders,
     coarse_axis,
     resample_image,
-    resample_labels,
 )
+from autoseg.imaging.resample_labels import resample_labels
 
 Labels = npt.NDArray[np.int16]
 Positions = npt.NDArray[np.int64]

@@ -7,10 +7,10 @@ from autoseg.imaging.resample import (
     axis_orders,
     coarse_axis,
     resample_image,
-    resample_labels,
     resample_logits,
     resize,
 )
+from autoseg.imaging.resample_labels import resample_labels
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 THICK = (5.0, 1.0, 1.0)
