@@ -18,15 +18,6 @@ from autoseg.io.workspace import TaskFolder, Workspace
 NUM_CASES = 6
 
 
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real data beside the checkout; tests that use them skip where they are absent."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real data are not here")
-    return folder
-
-
 def toy_geometry(number: int) -> Geometry:
     """Oblique, flipped, anisotropic, off-origin, another size per case."""
     cos, sin = np.cos(0.2), np.sin(0.2)
