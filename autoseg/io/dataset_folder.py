@@ -16,7 +16,7 @@ from typing import Any
 from autoseg.core.dataset import Case, Dataset
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.errors import AutosegError, DataError
-from autoseg.io import dataset_json, images
+from autoseg.io import dataset_json, formats, images
 from autoseg.io.dataset_json import DESCRIPTION, Entry, Problems
 from autoseg.io.workspace import check_name
 
@@ -88,14 +88,14 @@ def predict_inputs(path: Path, num_channels: int) -> list[tuple[str, tuple[Path,
     if path.is_file():
         found = _cases_of_file(path, num_channels)
     else:
-        files = sorted(file for file in path.iterdir() if images.is_image(file))
+        files = sorted(file for file in path.iterdir() if formats.is_image(file))
         if any(file.name == _CASE_IMAGE for file in files):
             return [(path.resolve().name, (path / _CASE_IMAGE,))]
         folders = _case_folders(path)
         in_folders = [(f.name, (f / _CASE_IMAGE,)) for f in folders if (f / _CASE_IMAGE).is_file()]
         found = in_folders + _group_channels(files, num_channels)
     if not found:
-        looked_for = f"{', '.join(images.suffixes())} or case folders with {_CASE_IMAGE}"
+        looked_for = f"{', '.join(formats.suffixes())} or case folders with {_CASE_IMAGE}"
         raise DataError(f"no images found (looked for {looked_for})", place=path)
     twice = _name_problems(name for name, _ in found)
     if twice:
@@ -117,7 +117,7 @@ def label_files(folder: Path) -> dict[str, Path]:
         raise DataError("no such folder", place=folder)
     in_folders = [(case.name, case / _CASE_LABEL) for case in _case_folders(folder)]
     found = {name: file for name, file in in_folders if file.is_file()}
-    found |= {images.stem(file): file for file in _image_files(folder)}
+    found |= {formats.stem(file): file for file in _image_files(folder)}
     if not found:
         raise DataError("no label maps found", place=folder)
     return found
@@ -183,7 +183,7 @@ def _cases_of_table(root: Path, entries: Sequence[Entry], problems: Problems) ->
     for entry in entries:
         problems.extend(_missing(root, (*entry.images, entry.label)))
     return [
-        Case(name=entry.name or images.stem(entry.label), images=entry.images, label=entry.label)
+        Case(name=entry.name or formats.stem(entry.label), images=entry.images, label=entry.label)
         for entry in entries
     ]
 
@@ -219,7 +219,7 @@ def _scan_nnunet(
     root: Path, data: Mapping[str, Any], channels: Sequence[str], problems: Problems
 ) -> list[Case]:
     ending = data.get("file_ending")
-    if not isinstance(ending, str) or ending.lower() not in images.suffixes():
+    if not isinstance(ending, str) or ending.lower() not in formats.suffixes():
         problems.at("file_ending", "missing key" if ending is None else "no image format's ending")
         return []
     found = _channel_files(root, ending, problems)
@@ -275,16 +275,16 @@ def _one_file_holds_all(
 
 
 def _cases_of_file(file: Path, num_channels: int) -> list[tuple[str, tuple[Path, ...]]]:
-    match = _CHANNEL_NUMBER.fullmatch(images.stem(file))
+    match = _CHANNEL_NUMBER.fullmatch(formats.stem(file))
     if match is not None:
         siblings = [
             sibling
             for sibling in sorted(file.parent.glob(f"{_escaped(match[1])}_[0-9][0-9][0-9][0-9].*"))
-            if images.is_image(sibling)
+            if formats.is_image(sibling)
         ]
         groups = _group_channels(siblings, num_channels)
         return [group for group in groups if file in group[1]]
-    return _group_channels([file], num_channels) if images.is_image(file) else []
+    return _group_channels([file], num_channels) if formats.is_image(file) else []
 
 
 def _escaped(text: str) -> str:
@@ -295,16 +295,16 @@ def _group_channels(files: Sequence[Path], num_channels: int) -> list[tuple[str,
     groups: dict[tuple[str, str | None], dict[int, Path]] = defaultdict(dict)
     singles: list[tuple[str, tuple[Path, ...]]] = []
     for file in files:
-        match = _CHANNEL_NUMBER.fullmatch(images.stem(file))
+        match = _CHANNEL_NUMBER.fullmatch(formats.stem(file))
         if match is None:
-            singles.append((images.stem(file), (file,)))
+            singles.append((formats.stem(file), (file,)))
         else:
-            groups[match[1], images.suffix_of(file)][int(match[2])] = file
+            groups[match[1], formats.suffix_of(file)][int(match[2])] = file
     for (name, _), channels in groups.items():
         if sorted(channels) == list(range(num_channels)):
             singles.append((name, tuple(channels[i] for i in range(num_channels))))
         else:
-            singles.extend((images.stem(file), (file,)) for file in channels.values())
+            singles.extend((formats.stem(file), (file,)) for file in channels.values())
     return singles
 
 
@@ -317,7 +317,7 @@ def _image_files(folder: Path, ending: str | None = None) -> list[Path]:
         return []
     files = sorted(file for file in folder.iterdir() if not _is_hidden(file))
     if ending is None:
-        return [file for file in files if images.is_image(file)]
+        return [file for file in files if formats.is_image(file)]
     return [file for file in files if file.name.endswith(ending)]
 
 

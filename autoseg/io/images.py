@@ -7,66 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image, LabelMap
+from autoseg.core.labels import LabelSpace
 from autoseg.errors import DataError
 from autoseg.io import atomic
-from autoseg.registry import Registry
+from autoseg.io.formats import reader_of
 
-SINGLE_SLICE_SPACING_MM = 999.0
 _LARGEST_GRID_DISTANCE_VOX = 0.1
-
-
-class Reader(Protocol):
-    """Reads and writes the files of some formats."""
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """Endings of the files, lower case, with the dot."""
-        ...
-
-    def read_geometry(self, path: Path) -> tuple[Geometry, int]:
-        """Read the header: geometry and number of channels.
-
-        Raises:
-            DataError: if it is not readable.
-        """
-        ...
-
-    def read(self, path: Path) -> tuple[npt.NDArray[Any], Geometry]:
-        """Read a file.
-
-        Returns:
-            The voxels ``(channels, z, y, x)`` in the type of the file, and their geometry.
-
-        Raises:
-            DataError: if it is not readable, or incomplete.
-        """
-        ...
-
-    def write(self, path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
-        """Write a label map or a channel of an image.
-
-        Args:
-            path: the file.
-            array: numbers, ``(z, y, x)``.
-            geometry: its geometry.
-
-        Raises:
-            AutosegError: if the format cannot hold the values, or the file cannot be written.
-        """
-        ...
-
-
-READERS: Registry[Reader] = Registry("reader")
-READERS.add("volumes", "autoseg.io.readers.itk:VOLUMES")
-READERS.add("pictures", "autoseg.io.readers.itk:PICTURES")
-READERS.add("bitmaps", "autoseg.io.readers.itk:BITMAPS")
 
 
 def read_image(paths: Sequence[Path]) -> Image:
@@ -90,7 +43,7 @@ def read_image(paths: Sequence[Path]) -> Image:
     parts: list[npt.NDArray[np.float32]] = []
     first: Geometry | None = None
     for path in paths:
-        array, geometry = _reader_of(path).read(path)
+        array, geometry = reader_of(path).read(path)
         first = geometry if first is None else first
         check_same_grid(first, geometry, path, f"the grid of {paths[0].name}")
         parts.append(_finite_float32(array, path))
@@ -99,8 +52,13 @@ def read_image(paths: Sequence[Path]) -> Image:
     return Image(array=np.ascontiguousarray(array), geometry=first)
 
 
-def read_labels(path: Path) -> LabelMap:
+def read_labels(path: Path, labels: LabelSpace | None = None) -> LabelMap:
     """Read a label map; one stored as floating-point numbers must hold whole ones.
+
+    Args:
+        path: the file.
+        labels: what is declared, if it is known; formats that name their segments instead of
+            numbering them get the values that are declared for these names.
 
     Returns:
         The file's values in an integer type that holds them.
@@ -109,11 +67,8 @@ def read_labels(path: Path) -> LabelMap:
         DataError: if the file is not readable, incomplete, has several channels that differ, or
             a value is not a whole number.
     """
-    array, geometry = _reader_of(path).read(path)
-    # Bitmaps are read as three equal colours even where they are grey.
-    if any(not np.array_equal(channel, array[0]) for channel in array[1:]):
-        raise DataError(f"a label map has one channel, this has {len(array)}", place=path)
-    return LabelMap(array=_whole_numbers(array[0], path), geometry=geometry)
+    array, geometry = reader_of(path).read_labels(path, labels)
+    return LabelMap(array=whole_numbers(array, path), geometry=geometry)
 
 
 def read_geometry(path: Path) -> tuple[Geometry, int]:
@@ -125,7 +80,7 @@ def read_geometry(path: Path) -> tuple[Geometry, int]:
     Raises:
         DataError: if the file is not readable.
     """
-    return _reader_of(path).read_geometry(path)
+    return reader_of(path).read_geometry(path)
 
 
 def write_labels(path: Path, labels: LabelMap) -> None:
@@ -139,7 +94,7 @@ def write_labels(path: Path, labels: LabelMap) -> None:
         AutosegError: if the file cannot be written, or its format cannot hold the values.
         DataError: if no format has this ending.
     """
-    reader = _reader_of(path)
+    reader = reader_of(path)
     lowest, highest = int(labels.array.min()), int(labels.array.max())
     dtype = np.result_type(np.min_scalar_type(lowest), np.min_scalar_type(highest))
     with atomic.atomic_path(path) as partial:
@@ -164,7 +119,7 @@ def write_image(path: Path, image: Image) -> None:
     is_whole = np.array_equal(np.rint(array), array) and np.abs(array).max() < 2**15
     with atomic.atomic_path(path) as partial:
         stored = array.astype(np.int16) if is_whole else array
-        _reader_of(path).write(partial, stored, image.geometry)
+        reader_of(path).write(partial, stored, image.geometry)
 
 
 def check_same_grid(first: Geometry, second: Geometry, place: Path, other: str) -> None:
@@ -194,42 +149,6 @@ def check_same_grid(first: Geometry, second: Geometry, place: Path, other: str) 
         )
 
 
-def suffixes() -> tuple[str, ...]:
-    """All endings of image files, lower case."""
-    return tuple(suffix for name in READERS for suffix in READERS.get(name).suffixes)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a name has the ending of an image file and is not hidden (``.`` or ``_``)."""
-    return not path.name.startswith((".", "_")) and suffix_of(path) is not None
-
-
-def suffix_of(path: Path) -> str | None:
-    """The ending of an image file's name as it is written there, or None."""
-    name = path.name.lower()
-    matches = [suffix for suffix in suffixes() if name.endswith(suffix) and name != suffix]
-    return path.name[-max(map(len, matches)) :] if matches else None
-
-
-def stem(path: Path) -> str:
-    """The name of an image file without its ending: ``a.b.nii.gz`` is ``a.b``."""
-    suffix = suffix_of(path)
-    return path.stem if suffix is None else path.name[: -len(suffix)]
-
-
-def _reader_of(path: Path) -> Reader:
-    suffix = suffix_of(path)
-    for name in READERS:
-        reader = READERS.get(name)
-        if suffix is not None and suffix.lower() in reader.suffixes:
-            return reader
-    raise DataError(
-        "not an image format autoseg knows",
-        place=path,
-        remedy=f"use one of {', '.join(suffixes())}",
-    )
-
-
 def _finite_float32(array: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
         converted = array.astype(np.float32, copy=False)
@@ -246,7 +165,16 @@ def _finite_float32(array: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float
     return converted
 
 
-def _whole_numbers(array: npt.NDArray[Any], path: Path) -> npt.NDArray[np.integer]:
+def whole_numbers(array: npt.NDArray[Any], path: Path) -> npt.NDArray[np.integer]:
+    """Turn voxels into integers.
+
+    Args:
+        array: numbers, any shape.
+        path: where they come from, for the message.
+
+    Raises:
+        DataError: if one is no whole number.
+    """
     if np.issubdtype(array.dtype, np.integer):
         return array
     rounded = np.rint(array)

@@ -9,9 +9,9 @@ import SimpleITK as sitk  # noqa: N813
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image, LabelMap
 from autoseg.errors import AutosegError, DataError
-from autoseg.io import images
+from autoseg.io import formats
+from autoseg.io.formats import READERS
 from autoseg.io.images import (
-    READERS,
     read_geometry,
     read_image,
     read_labels,
@@ -362,13 +362,13 @@ def test_large_finite_intensities_pass(tmp_path: Path):
     [("a.nii.gz", "a"), ("a.b.NII.GZ", "a.b"), ("x_0000.png", "x_0000"), ("a.nii", "a")],
 )
 def test_the_stem_is_the_name_without_its_whole_ending(name: str, stem: str):
-    assert images.stem(Path("folder") / name) == stem
+    assert formats.stem(Path("folder") / name) == stem
 
 
 def test_hidden_files_and_other_files_are_no_images():
     names = ["a.nii.gz", "._a.nii.gz", "_a.nii.gz", "a.json", ".nii.gz", "a.jpg", "b.PNG"]
 
-    assert [name for name in names if images.is_image(Path(name))] == ["a.nii.gz", "b.PNG"]
+    assert [name for name in names if formats.is_image(Path(name))] == ["a.nii.gz", "b.PNG"]
 
 
 @pytest.mark.parametrize("name", list(READERS))

@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813 - the name everybody knows
 
 from autoseg.core.geometry import IDENTITY, Geometry, Matrix
 from autoseg.errors import AutosegError, DataError
-from autoseg.io.images import SINGLE_SLICE_SPACING_MM
+from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM, Reader
 
 # ITK writes its warnings to the terminal from C++.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -22,7 +22,7 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 _NIFTI_HEADER_BYTES = 348
 
 
-class ItkReader:
+class ItkReader(Reader):
     """A format SimpleITK knows.
 
     Args:
@@ -84,14 +84,7 @@ class ItkReader:
         Raises:
             AutosegError: if the format cannot hold the values, or the file cannot be written.
         """
-        lowest, highest = self.label_range
-        is_integer = np.issubdtype(array.dtype, np.integer)
-        if is_integer and (array.min() < lowest or array.max() > highest):
-            raise AutosegError(
-                f"this format holds label values {lowest}..{highest} only",
-                place=path,
-                remedy="write another format, such as .nii.gz",
-            )
+        self.refuse_values_it_cannot_hold(path, array)
         image = _to_itk(array, geometry)
         try:
             sitk.WriteImage(image, str(path), useCompression=True)
