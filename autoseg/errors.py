@@ -5,6 +5,7 @@
     AutosegError            place, finding, remedy, in one line; the command exits with 2
       DataError             raw images, labels or their description
       ArtifactError         a file of the workspace or a model: broken, edited into nonsense, newer
+        OutdatedError       one of an earlier version that has to be made anew
       WorkspaceError        a stage that has not run yet, or whose results are out of date
       UnknownNameError      a name nobody registered or planned; lists the right ones
       InterruptedRunError   the user stopped a run; all is saved
@@ -53,6 +54,10 @@ class DataError(AutosegError):
 
 class ArtifactError(AutosegError):
     """A file autoseg wrote, or a user edited, cannot be used."""
+
+
+class OutdatedError(ArtifactError):
+    """A file of an earlier version of autoseg that lacks what this version needs."""
 
 
 class WorkspaceError(AutosegError):

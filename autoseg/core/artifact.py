@@ -31,13 +31,13 @@ class Artifact(Frozen):
         return self
 
     @classmethod
-    def migrate(cls, data: dict[str, Any]) -> dict[str, Any]:
+    def migrate(cls, data: dict[str, Any]) -> dict[str, Any] | None:
         """Lift the content of an older file to the current format.
 
         Args:
             data: parsed JSON whose ``format`` is below ``FORMAT``.
 
         Returns:
-            The same content in the current format.
+            The same content in the current format; None if it holds too little for that.
         """
         return data

@@ -28,6 +28,13 @@ class Case(Frozen):
     group: str | None = None
 
 
+class Split(Frozen):
+    """Who trains and who is held out, by case name."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
 class Dataset(Artifact):
     """A folder of annotated images: the content of ``task.json``.
 
@@ -38,6 +45,9 @@ class Dataset(Artifact):
         channels: names of the channels, in order; they decide the normalization.
         labels: what the label values mean.
         cases: all annotated cases, sorted by name.
+        folds: the folds the data came with, if they did.
+        description: the file that describes the folder if it lies elsewhere, as one written by
+            ``autoseg init`` does.
     """
 
     name: str
@@ -46,6 +56,8 @@ class Dataset(Artifact):
     channels: tuple[str, ...]
     labels: LabelSpace
     cases: tuple[Case, ...]
+    folds: tuple[Split, ...] | None = None
+    description: Path | None = None
 
     def image_paths(self, case: Case) -> tuple[Path, ...]:
         """Absolute paths of a case's image files."""
@@ -65,13 +77,6 @@ class Dataset(Artifact):
             if case.name == name:
                 return case
         raise KeyError(name)
-
-
-class Split(Frozen):
-    """Who trains and who is held out, by case name."""
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
 
 
 class Splits(Artifact):

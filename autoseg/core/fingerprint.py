@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +40,34 @@ class FileStamp(Frozen):
     digest: str
 
 
+class ChannelRange(Frozen):
+    """All voxels of one channel of a case.
+
+    Attributes:
+        min: lowest value.
+        max: highest value.
+        is_whole: whether every value is a whole number.
+    """
+
+    min: float
+    max: float
+    is_whole: bool
+
+
+class StructureMeasure(Frozen):
+    """One label value of a case: where it lies and what it looks like.
+
+    Attributes:
+        centroid: world position in mm, ``(superior, posterior, left)``.
+        means: mean intensity per channel.
+        stds: standard deviation of the intensity per channel.
+    """
+
+    centroid: Triple
+    means: tuple[float, ...]
+    stds: tuple[float, ...]
+
+
 class CaseFingerprint(Frozen):
     """One case, measured.
 
@@ -48,6 +77,10 @@ class CaseFingerprint(Frozen):
         spacing: mm, ``(z, y, x)``.
         relative_size: cropped volume over the whole, 0..1.
         label_voxels: number of voxels of each index 1..n of the label space.
+        original_shape: voxels per axis of the file, ``(z, y, x)``.
+        orientation: where the axes point, as ``Geometry.orientation`` says.
+        channels: range of the values of each channel.
+        structures: measurements of each index 1..n of the label space; None if it is absent.
         files: stamps of image files and label file, in that order.
     """
 
@@ -56,6 +89,10 @@ class CaseFingerprint(Frozen):
     spacing: Triple
     relative_size: float
     label_voxels: tuple[int, ...]
+    original_shape: Shape
+    orientation: str
+    channels: tuple[ChannelRange, ...]
+    structures: tuple[StructureMeasure | None, ...]
     files: tuple[FileStamp, ...]
 
     @property
@@ -74,9 +111,17 @@ class Fingerprint(Artifact):
         intensities: one entry per channel.
     """
 
+    FORMAT: ClassVar[int] = 2
+    format: int = 2
     label_values: tuple[int, ...]
     cases: tuple[CaseFingerprint, ...]
     intensities: tuple[IntensityStats, ...]
+
+    @classmethod
+    def migrate(cls, data: dict[str, Any]) -> dict[str, Any] | None:
+        """Nothing older can be lifted: earlier versions measured less."""
+        del data
+        return None
 
     @property
     def median_relative_size(self) -> float:

@@ -11,6 +11,7 @@ Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
 Matrix = tuple[Triple, Triple, Triple]
 
+_DIRECTIONS = ("SI", "PA", "LR")
 IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -50,6 +51,20 @@ class Geometry:
         """Volume of one voxel in millilitres."""
         z, y, x = self.spacing
         return z * y * x / 1000.0
+
+    @property
+    def orientation(self) -> str:
+        """Where the three axes point, to the nearest anatomical direction, such as ``"SPL"``.
+
+        One letter per axis in the order z, y, x: ``S`` or ``I``, ``P`` or ``A``, ``L`` or ``R``
+        for the direction in which its index grows.
+        """
+        cosines = np.asarray(self.direction, dtype=np.float64)
+        letters: list[str] = []
+        for column in cosines.T:
+            world = int(np.argmax(np.abs(column)))
+            letters.append(_DIRECTIONS[world][0 if column[world] > 0 else 1])
+        return "".join(letters)
 
     def voxel_to_world(self, indices: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """World positions of (fractional) voxel indices.

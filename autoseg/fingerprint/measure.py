@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autoseg.core.fingerprint import CaseFingerprint, FileStamp, Fingerprint, IntensityStats
+from autoseg.core.fingerprint import (
+    CaseFingerprint,
+    ChannelRange,
+    FileStamp,
+    Fingerprint,
+    IntensityStats,
+    StructureMeasure,
+)
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace
 from autoseg.errors import DataError
@@ -91,12 +99,55 @@ def measure_case(
         spacing=image.geometry.spacing,
         relative_size=prod(box.shape) / prod(image.geometry.shape),
         label_voxels=tuple(counts[1 : label_space.num_classes].tolist()),
+        original_shape=image.geometry.shape,
+        orientation=image.geometry.orientation,
+        channels=tuple(_range_of(channel) for channel in image.array),
+        structures=_structures(image, labels, label_space.num_classes - 1),
         files=tuple(files),
     )
     if not foreground.any():
         return Measurement(case=case, sketches=())
     sketches = tuple(sketch(crop(channel, box)[foreground]) for channel in image.array)
     return Measurement(case=case, sketches=sketches)
+
+
+def _range_of(channel: npt.NDArray[np.float32]) -> ChannelRange:
+    return ChannelRange(
+        min=float(channel.min()),
+        max=float(channel.max()),
+        is_whole=bool(np.array_equal(np.rint(channel), channel)),
+    )
+
+
+def _structures(
+    image: Image, labels: npt.NDArray[np.int16], count: int
+) -> tuple[StructureMeasure | None, ...]:
+    """Where each index 1..count lies and what it looks like, all in one pass."""
+    is_one = (labels > 0) & (labels <= count)
+    indices = labels[is_one]
+    sizes = np.bincount(indices, minlength=count + 1)
+
+    def means(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.bincount(indices, weights=values, minlength=count + 1) / np.maximum(sizes, 1)
+
+    centroids = np.stack([means(axis) for axis in np.nonzero(is_one)], axis=1)
+    world = image.geometry.voxel_to_world(centroids)
+    inside = [channel[is_one].astype(np.float64) for channel in image.array]
+    averages = [means(values) for values in inside]
+    spreads = [
+        np.sqrt(means(np.square(values - average[indices])))
+        for values, average in zip(inside, averages, strict=True)
+    ]
+    return tuple(
+        StructureMeasure(
+            centroid=tuple(world[i].tolist()),
+            means=tuple(float(average[i]) for average in averages),
+            stds=tuple(float(spread[i]) for spread in spreads),
+        )
+        if sizes[i]
+        else None
+        for i in range(1, count + 1)
+    )
 
 
 def sketch(values: npt.NDArray[np.float32]) -> IntensitySketch:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from autoseg.core.artifact import Artifact
-from autoseg.errors import ArtifactError, WorkspaceError
+from autoseg.errors import ArtifactError, OutdatedError, WorkspaceError
 from autoseg.io import atomic
 
 A = TypeVar("A", bound=Artifact)
@@ -37,7 +37,7 @@ def load(path: Path, kind: type[A], *, remedy: str | None = None) -> A:
         WorkspaceError: if the file is missing and a remedy is given.
         ArtifactError: if it is not valid; one line with the place inside the file.
     """
-    data = _current_format(path, kind, _parse(path, remedy))
+    data = _current_format(path, kind, _parse(path, remedy), remedy)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -103,7 +103,9 @@ def _parse(path: Path, remedy: str | None) -> dict[str, Any]:
     return parse_object(path, text)
 
 
-def _current_format(path: Path, kind: type[A], data: dict[str, Any]) -> dict[str, Any]:
+def _current_format(
+    path: Path, kind: type[A], data: dict[str, Any], remedy: str | None
+) -> dict[str, Any]:
     number = data.get("format")
     if not isinstance(number, int) or isinstance(number, bool):
         raise ArtifactError("'format' must be there and be a whole number", place=shown(path))
@@ -113,7 +115,14 @@ def _current_format(path: Path, kind: type[A], data: dict[str, Any]) -> dict[str
             place=shown(path),
             remedy="update autoseg",
         )
-    return data if number == kind.FORMAT else kind.migrate(data)
+    migrated = data if number == kind.FORMAT else kind.migrate(data)
+    if migrated is None:
+        raise OutdatedError(
+            f"written by an earlier autoseg (format {number}), which noted less than is needed now",
+            place=shown(path),
+            remedy=remedy or "make it anew",
+        )
+    return migrated
 
 
 def _explain(path: Path, kind: type[BaseModel], error: ValidationError) -> ArtifactError:

@@ -59,3 +59,14 @@ def test_grids_of_other_shapes_have_no_distance(oblique):
 def test_impossible_grids_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         Geometry(**({"shape": (2, 3, 4), "spacing": (1.0, 1.0, 1.0)} | changes))
+
+
+def test_orientation_names_where_each_axis_points(oblique):
+    turned = Geometry(
+        shape=(2, 3, 4),
+        spacing=(1.0, 1.0, 1.0),
+        direction=((0.0, 0.9, 0.1), (-0.1, 0.1, 0.9), (-0.9, 0.0, -0.1)),
+    )
+
+    assert Geometry(shape=(2, 3, 4), spacing=(1.0, 1.0, 1.0)).orientation == "SPL"
+    assert turned.orientation == "RSP"

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from autoseg.core.fingerprint import ChannelRange
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace, Structure
@@ -118,3 +119,45 @@ def test_a_data_set_without_any_foreground_is_refused():
     empty = measure_case("empty", image, np.zeros_like(indices), LABELS, ())
     with pytest.raises(DataError, match="no case has a labelled voxel"):
         summarise([empty], 1, LABELS)
+
+
+def test_every_structure_is_located_and_described():
+    rng = np.random.default_rng(3)
+    turn = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (-1.0, 0.0, 0.0))
+    geometry = Geometry(
+        shape=(5, 6, 7), spacing=(3.0, 0.5, 1.5), origin=(10.0, -20.0, 5.0), direction=turn
+    )
+    array = rng.normal(50, 9, (2, 5, 6, 7)).astype(np.float32)
+    indices = rng.integers(0, 3, (5, 6, 7)).astype(np.int16)
+    space = LabelSpace(
+        structures=tuple(Structure(name=f"s{value}", values=(value,)) for value in (1, 2, 3))
+    )
+
+    case = measure_case("a", Image(array=array, geometry=geometry), indices, space, ()).case
+
+    for index in (1, 2):
+        found = case.structures[index - 1]
+        voxels = np.argwhere(indices == index)
+        assert found is not None
+        np.testing.assert_allclose(found.centroid, geometry.voxel_to_world(voxels).mean(axis=0))
+        inside = array[:, indices == index].astype(np.float64)
+        np.testing.assert_allclose(found.means, inside.mean(axis=1))
+        np.testing.assert_allclose(found.stds, inside.std(axis=1))
+    assert case.structures[2] is None
+    assert case.original_shape == (5, 6, 7)
+    assert case.orientation == "RSA"
+
+
+def test_the_range_of_every_channel_covers_all_voxels():
+    array = np.zeros((2, 3, 4, 5), np.float32)
+    array[0, 0, 0, 0], array[0, 2, 3, 4] = -1024, 3071
+    array[1] = 0.5
+    image = Image(array=array, geometry=Geometry(shape=(3, 4, 5), spacing=(1.0, 2.0, 3.0)))
+    space = LabelSpace(structures=(Structure(name="s", values=(1,)),))
+
+    case = measure_case("a", image, np.zeros((3, 4, 5), np.int16), space, ()).case
+
+    assert case.channels == (
+        ChannelRange(min=-1024, max=3071, is_whole=True),
+        ChannelRange(min=0.5, max=0.5, is_whole=False),
+    )

@@ -6,7 +6,7 @@ import pytest
 
 from autoseg.core.artifact import Artifact, Frozen
 from autoseg.core.dataset import Split, Splits
-from autoseg.errors import ArtifactError, WorkspaceError
+from autoseg.errors import ArtifactError, OutdatedError, WorkspaceError
 from autoseg.io import artifacts
 
 
@@ -122,6 +122,22 @@ def test_a_newer_format_is_refused_with_a_remedy(tmp_path: Path):
     assert message == (
         "written by a newer autoseg (format 3; this version reads up to 2); update autoseg"
     )
+
+
+class Measured(Artifact):
+    FORMAT: ClassVar[int] = 2
+    format: int = 2
+
+    @classmethod
+    def migrate(cls, data: dict[str, Any]) -> None:
+        return None
+
+
+def test_an_older_file_that_holds_too_little_is_to_be_made_anew(tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"format": 1}')
+
+    with pytest.raises(OutdatedError, match=r"an earlier autoseg \(format 1\).*; run: it again"):
+        artifacts.load(tmp_path / "a.json", Measured, remedy="run: it again")
 
 
 def test_an_older_format_is_migrated(tmp_path: Path):

@@ -56,6 +56,10 @@ def measured(spacings, shapes, relative_size=1.0, num_channels=1):
             spacing=tuple(spacing),
             relative_size=relative_size,
             label_voxels=(1,),
+            original_shape=tuple(shape),
+            orientation="SPL",
+            channels=(),
+            structures=(None,),
             files=(),
         )
         for index, (spacing, shape) in enumerate(zip(spacings, shapes, strict=True))
