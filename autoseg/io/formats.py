@@ -68,13 +68,15 @@ def stem(path: Path) -> str:
     return path.stem if suffix is None else path.name[: -len(suffix)]
 
 
-def label_suffix(path: Path, highest: int) -> str:
+def label_suffix(path: Path, lowest: int, highest: int) -> str:
     """Ending of the label map of an image: its own if that format holds it, else NIfTI's.
 
     Args:
         path: the image.
-        highest: largest value the label map may hold.
+        lowest: smallest value the label map may hold.
+        highest: largest value it may hold.
     """
     reader = reader_of(path)
     suffix = reader.label_suffix(path)
-    return suffix if suffix is not None and highest <= reader.label_range[1] else ".nii.gz"
+    least, most = reader.label_range
+    return suffix if suffix is not None and least <= lowest and highest <= most else ".nii.gz"

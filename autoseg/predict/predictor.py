@@ -44,6 +44,13 @@ class Predictor:
     device: torch.device
     precision: Precision
 
+    @property
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value a label map of this model may hold."""
+        foreground = self.labels.output_values or self.labels.foreground_values
+        values = (self.labels.background, *foreground)
+        return min(values), max(values)
+
     def segment(self, image: Image, progress: Progress = silent) -> LabelMap:
         """Segment an image.
 

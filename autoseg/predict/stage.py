@@ -15,6 +15,7 @@ from autoseg.core.progress import Progress, silent
 from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
 from autoseg.io import artifacts, atomic, bundle
 from autoseg.io.dataset_folder import predict_inputs
+from autoseg.io.formats import label_suffix
 from autoseg.io.images import read_image, write_labels
 from autoseg.io.workspace import TaskFolder
 from autoseg.networks.build import build_network
@@ -25,8 +26,6 @@ from autoseg.predict.predictor import Predictor
 from autoseg.predict.record import combined_hash, file_hash, load_record, save_record
 
 logger = logging.getLogger(__name__)
-
-OUTPUT_ENDING = ".nii.gz"
 
 Inputs = Sequence[tuple[str, tuple[Path, ...]]]
 
@@ -256,7 +255,7 @@ def predict_cases(
         AutosegError: if the folder cannot be written, or is where the images lie.
     """
     atomic.make_folder(output)
-    _protect_inputs(inputs, output)
+    _protect_inputs(inputs, output, predictor)
     made = {} if again else dict(load_record(output).cases)
     predictions: list[Prediction] = []
     progress(0, len(inputs))
@@ -271,8 +270,8 @@ def _predict_case(
     predictor: Predictor, name: str, paths: tuple[Path, ...], output: Path, made: dict[str, str]
 ) -> Prediction:
     """Segment a case, unless ``made`` has it; enters it there."""
-    target = output / f"{name}{OUTPUT_ENDING}"
     try:
+        target = _target(output, name, paths, predictor)
         source = combined_hash([predictor.identity, file_hash(paths)])
         if made.get(name) != source or not target.is_file():
             write_labels(target, predictor.segment(read_image(paths)))
@@ -289,11 +288,16 @@ def _predict_case(
     return Prediction(name=name, path=target, error=None)
 
 
-def _protect_inputs(inputs: Inputs, output: Path) -> None:
+def _target(output: Path, name: str, paths: Sequence[Path], predictor: Predictor) -> Path:
+    """The label map of a case: in the format of its image where that holds the values."""
+    return output / f"{name}{label_suffix(paths[0], *predictor.value_range)}"
+
+
+def _protect_inputs(inputs: Inputs, output: Path, predictor: Predictor) -> None:
     """Never write a label map over an image."""
     taken = {path.resolve() for _, paths in inputs for path in paths}
-    for name, _ in inputs:
-        if (output / f"{name}{OUTPUT_ENDING}").resolve() in taken:
+    for name, paths in inputs:
+        if _target(output, name, paths, predictor).resolve() in taken:
             raise AutosegError(
                 "the predictions would overwrite the images",
                 place=output,

@@ -1,12 +1,14 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import toy_case
 
+from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Plan
 from autoseg.io import artifacts
-from autoseg.io.images import write_image
+from autoseg.io.images import read_labels, write_image
 from autoseg.io.task import load_dataset
 from autoseg.networks.precision import Precision
 from autoseg.predict.predictor import Predictor
@@ -89,3 +91,29 @@ def test_a_network_that_fails_on_one_case_does_not_stop_the_others(predictor, in
     assert first.error.endswith("RuntimeError: no memory for this one")
     assert second.error is None
     assert not (tmp_path / "out" / "0.nii.gz").exists()
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_a_label_map_comes_in_the_format_of_its_image(predictor, tmp_path, ending):
+    image = toy_case(0)[0]
+    write_image(tmp_path / f"a{ending}", image)
+
+    (prediction,) = predict_cases(predictor, [("a", (tmp_path / f"a{ending}",))], tmp_path / "out")
+
+    assert prediction.path == tmp_path / "out" / f"a{ending}"
+    written = read_labels(prediction.path)
+    assert written.geometry.distance_vox(image.geometry) < 1e-3
+    np.testing.assert_array_equal(written.array, predictor.segment(image).array)
+
+
+def test_values_the_images_format_cannot_hold_are_written_as_nifti(predictor, tmp_path):
+    write_image(tmp_path / "a.mha", toy_case(0)[0])
+    structures = (
+        Structure(name="shell", values=(1,)),
+        Structure(name="core", values=(2**33,)),
+    )
+    huge = replace(predictor, labels=LabelSpace(structures=structures))
+
+    (prediction,) = predict_cases(huge, [("a", (tmp_path / "a.mha",))], tmp_path / "out")
+
+    assert prediction.path == tmp_path / "out" / "a.nii.gz"
