@@ -27,6 +27,7 @@ class NetworkFactory(Protocol):
 
 NETWORKS: Registry[NetworkFactory] = Registry("network")
 NETWORKS.add("unet", "autoseg.networks.unet:UNet")
+NETWORKS.add("residual_unet", "autoseg.networks.residual_unet:ResidualUNet")
 
 
 def build_network(

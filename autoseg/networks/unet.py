@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from autoseg.core.plan import Axes, NetworkSpec
 from autoseg.networks.build import NEGATIVE_SLOPE, initialize
 
-_CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED_CONVOLUTION = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 class ConvBlock(nn.Sequential):
@@ -31,8 +31,8 @@ class ConvBlock(nn.Sequential):
         padding = tuple(size // 2 for size in kernel)
         super().__init__(
             OrderedDict(
-                conv=_CONVOLUTION[dimensions](inputs, outputs, kernel, stride, padding),
-                norm=_NORM[dimensions](outputs, affine=True),
+                conv=CONVOLUTION[dimensions](inputs, outputs, kernel, stride, padding),
+                norm=NORM[dimensions](outputs, affine=True),
                 activation=nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             )
         )
@@ -68,11 +68,22 @@ class UNet(nn.Module):
         super().__init__()
         self.deep_supervision = deep_supervision
         levels = range(spec.num_stages - 2, -1, -1)
-        self.encoder = nn.ModuleList(_encoder_stages(spec, channels))
+        self.encoder = nn.ModuleList(self.encoder_stages(spec, channels))
         self.decoder = nn.ModuleList(_decoder_stage(spec, level) for level in levels)
         self.upsample = nn.ModuleList(_upsample(spec, level) for level in levels)
         self.heads = nn.ModuleList(_head(spec, level, classes) for level in levels)
         initialize(self)
+
+    @staticmethod
+    def encoder_stages(spec: NetworkSpec, channels: int) -> list[nn.Sequential]:
+        """The stages, full resolution first."""
+        widths = pairwise((channels, *spec.features_per_stage))
+        return [
+            _conv_blocks(inputs, outputs, kernel, stride, blocks)
+            for (inputs, outputs), kernel, stride, blocks in zip(
+                widths, spec.kernel_sizes, spec.strides, spec.blocks_per_stage, strict=True
+            )
+        ]
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Compute logits.
@@ -99,16 +110,6 @@ class UNet(nn.Module):
         return outputs[::-1] if self.deep_supervision else outputs[0]
 
 
-def _encoder_stages(spec: NetworkSpec, channels: int) -> list[nn.Sequential]:
-    widths = pairwise((channels, *spec.features_per_stage))
-    return [
-        _conv_blocks(inputs, outputs, kernel, stride, blocks)
-        for (inputs, outputs), kernel, stride, blocks in zip(
-            widths, spec.kernel_sizes, spec.strides, spec.blocks_per_stage, strict=True
-        )
-    ]
-
-
 def _decoder_stage(spec: NetworkSpec, level: int) -> nn.Sequential:
     features = spec.features_per_stage[level]
     no_stride = (1,) * spec.dimensions
@@ -127,9 +128,9 @@ def _conv_blocks(
 def _upsample(spec: NetworkSpec, level: int) -> nn.Module:
     stride = spec.strides[level + 1]
     inputs, outputs = spec.features_per_stage[level + 1], spec.features_per_stage[level]
-    return _TRANSPOSED_CONVOLUTION[spec.dimensions](inputs, outputs, stride, stride)
+    return _TRANSPOSED[spec.dimensions](inputs, outputs, stride, stride)
 
 
 def _head(spec: NetworkSpec, level: int, classes: int) -> nn.Module:
     kernel = (1,) * spec.dimensions
-    return _CONVOLUTION[spec.dimensions](spec.features_per_stage[level], classes, kernel)
+    return CONVOLUTION[spec.dimensions](spec.features_per_stage[level], classes, kernel)

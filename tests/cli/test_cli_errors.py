@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from commands import ON_CPU, assert_done, assert_refused, call, edit
+from commands import ON_CPU, assert_refused, call, edit
 
 TASK = "Task01_Ball"
 
@@ -153,10 +153,13 @@ def test_the_cascade_is_not_trained_yet(here, task):
     assert_refused(called, "3d_cascade_fullres", "not possible yet", "train 3d_fullres")
 
 
-def test_a_network_nobody_has_is_named_before_anything_is_prepared(here):
-    assert_done(call("plan", TASK, "--preset", "resenc", "--plan", "residual", "-q"))
-    called = call("train", "3d_fullres", "0", "--plan", "residual", *ON_CPU)
-    assert_refused(called, "no network named 'residual_unet'", "unet")
+def test_a_network_nobody_has_is_named_before_anything_is_prepared(here, task):
+    path = task / "plans" / "default.json"
+    planned = json.loads(path.read_text())["configurations"]
+    planned["3d_fullres"]["network"]["architecture"] = "residul_unet"
+    edit(path, configurations=planned)
+    called = call("train", "3d_fullres", "0", *ON_CPU)
+    assert_refused(called, "no network named 'residul_unet'", "did you mean 'residual_unet'?")
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,9 @@ class TestEveryNetwork:
 
 def test_an_architecture_nobody_registered_is_one_line_that_lists_those_that_are():
     with pytest.raises(UnknownNameError) as caught:
-        build_network(spec("residual_unet"), 1, 2, deep_supervision=True)
-    assert str(caught.value).startswith("no network named 'residual_unet'")
-    assert "available: unet" in str(caught.value)
+        build_network(spec("unett"), 1, 2, deep_supervision=True)
+    assert str(caught.value).startswith("no network named 'unett'; did you mean 'unet'?")
+    assert "available: residual_unet, unet" in str(caught.value)
 
 
 @pytest.mark.parametrize(

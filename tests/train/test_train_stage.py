@@ -16,7 +16,12 @@ from autoseg.core.model import Model
 from autoseg.core.plan import Plan, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import artifacts, bundle
+from autoseg.io.task import load_dataset, load_fingerprint
 from autoseg.networks.precision import Precision
+from autoseg.networks.residual_unet import ResidualUNet
+from autoseg.plan.planner import PlanRequest
+from autoseg.plan.stage import plan_task
+from autoseg.predict.stage import PredictOptions, load_predictor
 from autoseg.train import checkpoint
 from autoseg.train.inputs import TrainingChanges, TrainRequest
 from autoseg.train.loop import Session
@@ -68,6 +73,20 @@ def test_a_finished_run_leaves_all_its_artefacts(trained_toy):
     assert set(rows[0]["dice"]) == {"shell", "core"}
     assert rows[1]["learning_rate"] < rows[0]["learning_rate"] < 0.01
     assert "epoch 2/2" in folder.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_residual_network_is_trained_and_loaded_again(trained_toy):
+    dataset = load_dataset(trained_toy.task)
+    fingerprint = load_fingerprint(trained_toy.task)
+    wishes = PlanRequest(name="residual", preset="resenc-m", base_features=4)
+    plan_task(trained_toy.task, dataset, fingerprint, wishes)
+
+    assert train_fold(trained_toy.task, request(plan="residual"))
+
+    folder = trained_toy.task.fold_folder("residual", "3d_fullres", "default", "fold0")
+    predictor = load_predictor([folder.bundle], PredictOptions(device="cpu", precision="float32"))
+    assert isinstance(predictor.networks[0], ResidualUNet)
 
 
 @pytest.mark.slow
