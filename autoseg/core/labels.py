@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Self
+from bisect import bisect_left
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import model_validator
 
 from autoseg.core.artifact import Frozen
+
+_LARGEST_TABLE = 1 << 20
+
+
+def smallest_type(values: npt.ArrayLike) -> np.dtype[np.integer]:
+    """The smallest integer type that holds label values.
+
+    Args:
+        values: whole numbers, at least one.
+
+    Returns:
+        Unsigned, or of 16 bits and more if a value is negative: viewers know no signed bytes.
+    """
+    array = np.asarray(values)
+    lowest, highest = int(array.min()), int(array.max())
+    types = (np.uint8, np.uint16, np.uint32) if lowest >= 0 else (np.int16, np.int32, np.int64)
+    for kind in types:
+        if np.iinfo(kind).min <= lowest and highest <= np.iinfo(kind).max:
+            return np.dtype(kind)
+    return np.dtype(np.uint64)
 
 
 class Structure(Frozen):
@@ -102,30 +123,38 @@ class LabelSpace(Frozen):
 
     def indices_of(self, structure: Structure) -> tuple[int, ...]:
         """Indices that make up a structure."""
-        return tuple(self.foreground_values.index(value) + 1 for value in structure.values)
+        ascending = self.foreground_values
+        return tuple(bisect_left(ascending, value) + 1 for value in structure.values)
 
     def undeclared(self, values: npt.ArrayLike) -> tuple[int, ...]:
         """Those of some file values that mean nothing in this label space."""
         return tuple(sorted({int(v) for v in np.asarray(values).ravel()} - set(self.values)))
 
-    def to_indices(self, array: npt.NDArray[np.integer]) -> npt.NDArray[np.int16]:
+    def to_indices(self, array: npt.NDArray[np.integer]) -> npt.NDArray[Any]:
         """Translate file values to indices.
 
         Args:
             array: integer file values, any shape.
 
         Returns:
-            int16 indices of the same shape.
+            Indices of the same shape: int16, or int32 for more than 32,767 values.
 
         Raises:
             ValueError: if a value is not declared.
         """
+        declared = np.array(self.values)
+        order = np.argsort(declared, kind="stable")
         present = np.unique(array)
         unknown = self.undeclared(present)
         if unknown:
             raise ValueError(f"label values {list(unknown)} are not declared")
-        table = np.array([self.values.index(int(value)) for value in present], dtype=np.int16)
-        return table[np.searchsorted(present, array)]
+        dtype = np.int16 if len(declared) <= 2**15 else np.int32
+        indices = order[np.searchsorted(declared, present, sorter=order)].astype(dtype)
+        if present[0] < 0 or present[-1] >= _LARGEST_TABLE:
+            return indices[np.searchsorted(present, array)]
+        table = np.zeros(int(present[-1]) + 1, dtype=dtype)
+        table[present] = indices
+        return table[array]
 
     def to_values(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
         """Translate indices to file values, in the smallest unsigned type that holds them.
@@ -136,7 +165,5 @@ class LabelSpace(Frozen):
         Returns:
             File values of the same shape; signed only if a value is negative.
         """
-        values = np.array((self.background, *self.foreground_values), dtype=np.int64)
-        lowest, highest = int(values.min()), int(values.max())
-        dtype = np.result_type(np.min_scalar_type(lowest), np.min_scalar_type(highest))
-        return values.astype(dtype)[indices]
+        values = np.array((self.background, *self.foreground_values))
+        return values.astype(smallest_type(values))[indices]

@@ -9,9 +9,13 @@ from autoseg.io.readers.base import Reader
 from autoseg.registry import Registry
 
 READERS: Registry[Reader] = Registry("reader")
+READERS.add("nifti", "autoseg.io.readers.nifti:NIFTI")
 READERS.add("volumes", "autoseg.io.readers.itk:VOLUMES")
-READERS.add("pictures", "autoseg.io.readers.itk:PICTURES")
-READERS.add("bitmaps", "autoseg.io.readers.itk:BITMAPS")
+READERS.add("segmentation", "autoseg.io.readers.segmentation:SEGMENTATION")
+READERS.add("gipl", "autoseg.io.readers.itk:GIPL")
+READERS.add("pictures", "autoseg.io.readers.pictures:PICTURES")
+READERS.add("tiff", "autoseg.io.readers.tiff:TIFF")
+READERS.add("dicom", "autoseg.io.readers.dicom:DICOM")
 
 
 def reader_of(path: Path) -> Reader:
@@ -63,9 +67,14 @@ def suffix_of(path: Path) -> str | None:
 
 
 def stem(path: Path) -> str:
-    """The name of an image file without its ending: ``a.b.nii.gz`` is ``a.b``."""
+    """The name of an image file without its ending: ``a.b.nii.gz`` is ``a.b``.
+
+    A folder's name, such as that of a DICOM series, has no ending.
+    """
     suffix = suffix_of(path)
-    return path.stem if suffix is None else path.name[: -len(suffix)]
+    if suffix is not None:
+        return path.name[: -len(suffix)]
+    return path.name if path.is_dir() else path.stem
 
 
 def label_suffix(path: Path, lowest: int, highest: int) -> str:
@@ -78,5 +87,7 @@ def label_suffix(path: Path, lowest: int, highest: int) -> str:
     """
     reader = reader_of(path)
     suffix = reader.label_suffix(path)
-    least, most = reader.label_range
-    return suffix if suffix is not None and least <= lowest and highest <= most else ".nii.gz"
+    if suffix is None:
+        return ".nii.gz"
+    least, most = reader.label_range_of(suffix)
+    return suffix if least <= lowest and highest <= most else ".nii.gz"

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image, LabelMap
-from autoseg.core.labels import LabelSpace
+from autoseg.core.labels import LabelSpace, smallest_type
 from autoseg.errors import DataError
 from autoseg.io import atomic
 from autoseg.io.formats import reader_of
 
 _LARGEST_GRID_DISTANCE_VOX = 0.1
+_SIGNED = (np.int16, np.int32, np.int64)
 
 
 def read_image(paths: Sequence[Path]) -> Image:
@@ -95,10 +96,9 @@ def write_labels(path: Path, labels: LabelMap) -> None:
         DataError: if no format has this ending.
     """
     reader = reader_of(path)
-    lowest, highest = int(labels.array.min()), int(labels.array.max())
-    dtype = np.result_type(np.min_scalar_type(lowest), np.min_scalar_type(highest))
+    array = labels.array.astype(smallest_type(labels.array), copy=False)
     with atomic.atomic_path(path) as partial:
-        reader.write(partial, labels.array.astype(dtype), labels.geometry)
+        reader.write(partial, array, labels.geometry)
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -178,15 +178,15 @@ def whole_numbers(array: npt.NDArray[Any], path: Path) -> npt.NDArray[np.integer
     if np.issubdtype(array.dtype, np.integer):
         return array
     rounded = np.rint(array)
-    wrong = ~((rounded == array) & (np.abs(array) < 2**31))
+    wrong = ~((rounded == array) & (np.abs(array) < 2**63))
     if wrong.any():
         value = array[wrong][0]
         raise DataError(
             f"label values must be whole numbers, found {value:g} in {int(wrong.sum())} voxels",
             place=path,
         )
-    is_small = np.abs(rounded).max() < 2**15
-    return rounded.astype(np.int16 if is_small else np.int32)
+    largest = np.abs(rounded).max()
+    return rounded.astype(next(t for t in _SIGNED if largest < 2.0 ** (np.iinfo(t).bits - 1)))
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:

@@ -45,6 +45,41 @@ def test_values_are_written_in_the_smallest_type_that_holds_them(value, dtype):
     assert one.to_values(np.array([0, 1])).tolist() == [0, value]
 
 
+@pytest.mark.parametrize(
+    ("count", "dtype"), [(300, np.int16), (32767, np.int16), (70000, np.int32)]
+)
+def test_many_structures_have_indices_of_their_own(count: int, dtype: type):
+    structures = tuple(Structure(name=f"cell {n}", values=(3 * n,)) for n in range(1, count + 1))
+    many = LabelSpace(structures=structures)
+    values = np.array([[0, 3, 3 * count], [6, 3 * count - 3, 0]])
+
+    indices = many.to_indices(values)
+
+    assert indices.dtype == dtype
+    np.testing.assert_array_equal(indices, [[0, 1, count], [2, count - 1, 0]])
+    np.testing.assert_array_equal(many.to_values(indices), values)
+    everything = np.arange(count + 1)
+    np.testing.assert_array_equal(many.to_indices(many.to_values(everything)), everything)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int64])
+def test_values_far_apart_and_below_zero_become_indices(dtype: type):
+    far = (Structure(name="far", values=(30000,)), Structure(name="near", values=(2,)))
+    below = (*far, Structure(name="below", values=(-7,)))
+
+    plain = LabelSpace(structures=far).to_indices(np.array([2, 30000, 0], dtype=dtype))
+
+    assert plain.tolist() == [1, 2, 0]
+    signed = LabelSpace(structures=below).to_indices(np.array([2, -7, 30000, 0], dtype=np.int32))
+    assert signed.tolist() == [2, 1, 3, 0]
+
+
+def test_values_beyond_32_bits_become_indices():
+    huge = LabelSpace(structures=(Structure(name="a", values=(2**40,)),), ignore=2**32 - 1)
+
+    assert huge.to_indices(np.array([2**40, 0, 2**32 - 1])).tolist() == [1, 0, 2]
+
+
 def test_regions_share_values():
     regions = LabelSpace(
         structures=(Structure(name="whole", values=(1, 2)), Structure(name="core", values=(2,))),

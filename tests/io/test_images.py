@@ -1,4 +1,3 @@
-import gzip
 from pathlib import Path
 
 import nibabel
@@ -55,32 +54,6 @@ def _assert_same_grid(a: Geometry, b: Geometry) -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("ending", VOLUMES)
-def test_every_voxel_lies_where_itk_says(tmp_path: Path, ending: str, flip: bool):
-    path = _write(_phantom(flip), tmp_path / f"a{ending}")
-    itk = sitk.ReadImage(str(path))
-
-    image = read_image([path])
-
-    assert image.array.shape == (1, 6, 5, 4)
-    for z, y, x in [(0, 0, 0), (5, 0, 0), (0, 4, 0), (0, 0, 3), (5, 4, 3), (2, 3, 1)]:
-        expected = itk.TransformIndexToPhysicalPoint((x, y, z))[::-1]
-        found = image.geometry.voxel_to_world((z, y, x))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-        assert image.array[0, z, y, x] == itk[x, y, z]
-
-
-def test_the_nifti_affine_says_the_same(tmp_path: Path):
-    path = _write(_phantom(), tmp_path / "a.nii.gz")
-    ras_from_xyz = nibabel.load(path).affine
-
-    superior, posterior, left = read_image([path]).geometry.voxel_to_world((2, 3, 1))
-
-    expected = ras_from_xyz @ [1, 3, 2, 1]
-    np.testing.assert_allclose((-left, -posterior, superior), expected[:3], atol=1e-4)
-
-
-@pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("ending", VOLUMES)
 def test_labels_written_on_the_grid_of_an_image_lie_on_it(tmp_path: Path, ending: str, flip: bool):
     geometry = read_image([_write(_phantom(flip), tmp_path / f"a{ending}")]).geometry
     labels = np.arange(120).reshape(6, 5, 4)
@@ -98,32 +71,6 @@ def test_the_header_alone_tells_the_geometry(tmp_path: Path, ending: str):
     path = _write(_phantom(), tmp_path / f"a{ending}")
 
     assert read_geometry(path) == (read_image([path]).geometry, 1)
-
-
-def test_the_fourth_axis_of_a_nifti_file_holds_channels(tmp_path: Path):
-    volume = np.arange(2 * 6 * 5 * 4, dtype=np.int16).reshape(4, 5, 6, 2)
-    affine = np.diag([0.5, 0.75, 3.0, 1.0])
-    affine[:3, 3] = (1, 2, 3)
-    nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "a.nii.gz")
-
-    image = read_image([tmp_path / "a.nii.gz"])
-
-    assert image.array.dtype == np.float32
-    np.testing.assert_array_equal(image.array, volume.transpose(3, 2, 1, 0))
-    assert image.geometry.spacing == (3.0, 0.75, 0.5)
-    assert image.geometry.origin == (3.0, -2.0, -1.0)
-    assert read_geometry(tmp_path / "a.nii.gz") == (image.geometry, 2)
-
-
-def test_an_oblique_4d_file_lies_where_its_volumes_lie(tmp_path: Path):
-    joined = sitk.JoinSeries([_phantom(), _phantom() + 1000])
-    path = _write(joined, tmp_path / "a.nrrd")
-
-    image = read_image([path])
-
-    single = read_image([_write(_phantom(), tmp_path / "b.nrrd")])
-    _assert_same_grid(image.geometry, single.geometry)
-    np.testing.assert_array_equal(image.array[1], single.array[0] + 1000)
 
 
 def test_files_are_stacked_as_channels_in_their_order(tmp_path: Path):
@@ -172,38 +119,6 @@ def test_a_2d_label_map_is_one_slice_and_is_written_back_2d(tmp_path: Path, endi
     np.testing.assert_array_equal(read_labels(tmp_path / f"b{ending}").array[0], array)
 
 
-def test_an_oblique_2d_image_keeps_its_place(tmp_path: Path):
-    image = sitk.GetImageFromArray(np.arange(20, dtype=np.uint8).reshape(5, 4))
-    image.SetSpacing((0.5, 0.25))
-    image.SetOrigin((7.0, -8.0))
-    image.SetDirection((0.6, -0.8, 0.8, 0.6))
-    path = _write(image, tmp_path / "a.mha")
-
-    labels = read_labels(path)
-    write_labels(tmp_path / "b.mha", labels)
-
-    expected = image.TransformIndexToPhysicalPoint((3, 2))
-    np.testing.assert_allclose(labels.geometry.voxel_to_world((0, 2, 3))[1:], expected[::-1])
-    written = sitk.ReadImage(str(tmp_path / "b.mha"))
-    np.testing.assert_allclose(written.TransformIndexToPhysicalPoint((3, 2)), expected)
-
-
-def test_colours_of_a_picture_are_channels(tmp_path: Path):
-    colours = np.arange(60, dtype=np.uint8).reshape(5, 4, 3)
-    path = _write(sitk.GetImageFromArray(colours, isVector=True), tmp_path / "a.png")
-
-    np.testing.assert_array_equal(read_image([path]).array[:, 0], colours.transpose(2, 0, 1))
-
-
-def test_the_print_resolution_of_a_picture_is_no_spacing(tmp_path: Path):
-    image = sitk.GetImageFromArray(np.zeros((5, 4), np.uint8))
-    image.SetSpacing((0.3528, 0.3528))
-
-    path = _write(image, tmp_path / "a.png")
-
-    assert read_image([path]).geometry.spacing == (999.0, 1.0, 1.0)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int16", "int32"])
 def test_labels_of_any_type_are_whole_numbers(tmp_path: Path, dtype: str):
     path = _write(_phantom(dtype=dtype), tmp_path / "a.nii.gz")
@@ -214,10 +129,35 @@ def test_labels_of_any_type_are_whole_numbers(tmp_path: Path, dtype: str):
     np.testing.assert_array_equal(labels.array, np.arange(120).reshape(6, 5, 4))
 
 
-def test_large_float_labels_are_kept(tmp_path: Path):
-    path = _write(_phantom() * 1000, tmp_path / "a.nii.gz")
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(2**15, np.int32), (2**31 - 1, np.int32), (2**31, np.int64), (2**32 - 1, np.int64)],
+)
+def test_large_labels_stored_as_fractions_are_kept(tmp_path: Path, value: int, dtype: type):
+    numbers = np.arange(120, dtype=np.float64).reshape(6, 5, 4)
+    numbers[5, 4, 3], numbers[0, 0, 0] = value, -value
+    path = _write(sitk.GetImageFromArray(numbers), tmp_path / "a.nii.gz")
 
-    assert read_labels(path).array.max() == 119000
+    labels = read_labels(path)
+
+    assert labels.array.dtype == dtype
+    np.testing.assert_array_equal(labels.array, numbers.astype(np.int64))
+
+
+@pytest.mark.parametrize("value", [2.0**31, 2.0**62])
+def test_large_labels_stored_in_single_precision_are_kept(tmp_path: Path, value: float):
+    numbers = np.array([[[0, 1], [2, value]]], dtype=np.float32)
+    path = _write(sitk.GetImageFromArray(numbers), tmp_path / "a.nii.gz")
+
+    np.testing.assert_array_equal(read_labels(path).array[0], [[0, 1], [2, int(value)]])
+
+
+@pytest.mark.parametrize("value", [2.0**63, np.nan, np.inf])
+def test_a_label_no_integer_holds_is_refused(tmp_path: Path, value: float):
+    path = _write(sitk.GetImageFromArray(np.full((6, 5, 4), value)), tmp_path / "a.nii.gz")
+
+    with pytest.raises(DataError, match="label values must be whole numbers, found"):
+        read_labels(path)
 
 
 def test_a_fraction_as_label_is_refused_with_its_value(tmp_path: Path):
@@ -235,7 +175,8 @@ def test_a_label_map_of_two_channels_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("highest", "dtype"), [(200, np.uint8), (300, np.uint16), (70000, np.uint32)]
+    ("highest", "dtype"),
+    [(200, np.uint8), (300, np.uint16), (70000, np.uint32), (2**40, np.uint64)],
 )
 def test_labels_are_written_in_the_smallest_type(tmp_path: Path, highest: int, dtype: type):
     array = np.zeros((2, 3, 4), np.int64)
@@ -304,24 +245,6 @@ def test_a_truncated_file_is_named(
     assert capfd.readouterr().err == "" or ending == ".mha"  # MetaIO prints by itself
 
 
-def test_a_damaged_file_is_named(tmp_path: Path):
-    path = _noise(tmp_path / "a.nii.gz")
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 0xFF
-    path.write_bytes(content)
-
-    with pytest.raises(DataError, match=r"a\.nii\.gz: .*damaged"):
-        read_image([path])
-
-
-def test_a_file_zipped_in_several_parts_is_complete(tmp_path: Path):
-    path = _noise(tmp_path / "a.nii.gz")
-    content = gzip.decompress(path.read_bytes())
-    path.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
-
-    assert read_image([path]).array.std() > 0.9
-
-
 @pytest.mark.parametrize("content", [b"", b"not an image"])
 @pytest.mark.parametrize("ending", [*VOLUMES, ".png"])
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, ending: str, content: bytes):
@@ -336,8 +259,8 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, ending: str, content: 
 def test_a_missing_file_and_an_unknown_format_are_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"a\.nii\.gz: no such file"):
         read_image([tmp_path / "a.nii.gz"])
-    with pytest.raises(DataError, match=r"a\.jpg: not an image format autoseg knows"):
-        read_image([tmp_path / "a.jpg"])
+    with pytest.raises(DataError, match=r"a\.webp: not an image format autoseg knows"):
+        read_image([tmp_path / "a.webp"])
 
 
 def test_voxels_that_are_no_numbers_are_counted(tmp_path: Path):
@@ -365,19 +288,25 @@ def test_the_stem_is_the_name_without_its_whole_ending(name: str, stem: str):
     assert formats.stem(Path("folder") / name) == stem
 
 
+def test_the_name_of_a_folder_has_no_ending(tmp_path: Path):
+    (tmp_path / "1.2.840.5").mkdir()
+
+    assert formats.stem(tmp_path / "1.2.840.5") == "1.2.840.5"
+
+
 def test_hidden_files_and_other_files_are_no_images():
-    names = ["a.nii.gz", "._a.nii.gz", "_a.nii.gz", "a.json", ".nii.gz", "a.jpg", "b.PNG"]
+    names = ["a.nii.gz", "._a.nii.gz", "_a.nii.gz", "a.json", ".nii.gz", "a.webp", "b.PNG"]
 
     assert [name for name in names if formats.is_image(Path(name))] == ["a.nii.gz", "b.PNG"]
 
 
-@pytest.mark.parametrize("name", list(READERS))
+@pytest.mark.parametrize("name", [name for name in READERS if READERS.get(name).can_write])
 def test_every_reader_reads_back_what_it_writes(tmp_path: Path, name: str):
     reader = READERS.get(name)
     array = np.arange(20, dtype=np.uint8).reshape(1, 5, 4)
     geometry = Geometry(shape=(1, 5, 4), spacing=(999.0, 1.0, 1.0))
 
-    for suffix in reader.suffixes:
+    for suffix in set(reader.suffixes) - {".jpg", ".jpeg"}:  # they blur what they hold
         path = tmp_path / f"a{suffix}"
         reader.write(path, array, geometry)
         found, where = reader.read(path)

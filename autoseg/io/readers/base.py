@@ -23,11 +23,14 @@ class Reader(ABC):
     Attributes:
         suffixes: endings of the files, lower case, with the dot.
         label_range: smallest and largest value a label map of this format holds.
+        reads_folders: whether a folder can be an image.
+        can_write: whether files of these formats are written too.
     """
 
     suffixes: tuple[str, ...]
     label_range: tuple[int, int] = (-(2**31), 2**32 - 1)
     reads_folders: ClassVar[bool] = False
+    can_write: ClassVar[bool] = True
 
     def reads(self, path: Path) -> bool:
         """Whether something on the disk is an image of these formats, judged by its name.
@@ -101,13 +104,22 @@ class Reader(ABC):
         name = path.name.lower()
         return max((s for s in self.suffixes if name.endswith(s)), key=len, default=None)
 
+    def label_range_of(self, name: str) -> tuple[int, int]:
+        """Smallest and largest value a label map holds.
+
+        Args:
+            name: name or ending of its file.
+        """
+        del name
+        return self.label_range
+
     def refuse_values_it_cannot_hold(self, path: Path, array: npt.NDArray[Any]) -> None:
-        """Refuse whole numbers outside ``label_range``.
+        """Refuse whole numbers outside ``label_range_of`` the file.
 
         Raises:
             AutosegError: if there are any.
         """
-        lowest, highest = self.label_range
+        lowest, highest = self.label_range_of(path.name)
         is_integer = np.issubdtype(array.dtype, np.integer)
         if is_integer and (array.min() < lowest or array.max() > highest):
             raise AutosegError(
