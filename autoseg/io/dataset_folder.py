@@ -1,43 +1,87 @@
 """Folders of raw data, in every layout people have them, as a ``Dataset``.
 
-Layouts: the Medical Segmentation Decathlon's, nnU-Net's (``imagesTr``/``labelsTr`` with channel
-numbers, or a ``dataset`` table), and a folder per case as in KiTS. Nothing is written here.
+Only names are read, no voxels, and nothing is written. The layouts are in ``io.layouts``.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from autoseg.core.dataset import Case, Dataset
-from autoseg.core.labels import LabelSpace, Structure
-from autoseg.errors import AutosegError, DataError
-from autoseg.io import dataset_json, formats, images
-from autoseg.io.dataset_json import DESCRIPTION, Entry, Problems
+from autoseg.core.dataset import Case, Dataset, Split
+from autoseg.core.problem import KINDS, Problem, in_words
+from autoseg.errors import DataError
+from autoseg.io import dataset_json, formats
+from autoseg.io.dataset_json import DESCRIPTION
+from autoseg.io.layouts import table
+from autoseg.io.layouts.case_folders import read_case_folders
+from autoseg.io.layouts.decathlon import lists_numbered_files, read_decathlon
+from autoseg.io.layouts.folder_tree import FolderTree, is_shown
+from autoseg.io.layouts.found import Found, Problems
+from autoseg.io.layouts.nnunet import IMAGES, read_nnunet
 from autoseg.io.workspace import check_name
 
-logger = logging.getLogger(__name__)
-
-_IMAGES, _LABELS = "imagesTr", "labelsTr"
-_CASE_IMAGE, _CASE_LABEL = "imaging.nii.gz", "segmentation.nii.gz"
-_KITS_CHANNELS = ("CT",)
-_KITS_LABELS = LabelSpace(
-    structures=(Structure(name="kidney", values=(1,)), Structure(name="tumour", values=(2,)))
-)
-_CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
+_NUM_TOLD = 5
+_NUM_FOLDERS_TO_LOOK_AT = 200
+_LISTS = "autoseg check TASK lists them all"
+_HELPS = "autoseg check TASK says what mends them"
 
 
-def find_dataset(folder: Path) -> Dataset:
-    """Find out what a folder of annotated images holds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """A folder of raw data and all that is wrong with its names.
+
+    Attributes:
+        dataset: the cases nothing is wrong with; None if the folder is in no layout autoseg
+            knows, or its description is unusable.
+        problems: everything that is wrong, files with their absolute paths; in the order of
+            ``KINDS``, within a kind by case.
+    """
+
+    dataset: Dataset | None
+    problems: tuple[Problem, ...]
+
+
+def survey_dataset(folder: Path, description: Path | None = None) -> Survey:
+    """Find out what a folder of annotated images holds, and everything that is wrong with it.
 
     Only names are read, no voxels.
 
     Args:
-        folder: the folder; its name becomes the task's.
+        folder: the folder; its name becomes the task's, unless a description names it.
+        description: the ``dataset.json`` of a table of cases that lies elsewhere.
+
+    Raises:
+        DataError: if there is no such folder, or a folder cannot be listed.
+    """
+    root = _existing(folder)
+    file = (description or root / DESCRIPTION).expanduser().resolve()
+    problems = Problems(file)
+    try:
+        data = dataset_json.read(file) if file.is_file() or description else None
+    except DataError as error:
+        problems.add("description", error.finding, file)
+        return Survey(dataset=None, problems=tuple(problems))
+    tree = FolderTree(root)
+    if description is None:
+        found = _read_layout(tree, data, problems)
+    else:
+        found = table.read_table(data or {}, problems)
+    dataset = None if found is None else _dataset(found, tree, problems)
+    return Survey(dataset=dataset, problems=_sorted(problems))
+
+
+def find_dataset(folder: Path, description: Path | None = None) -> Dataset:
+    """Find out what a folder of annotated images holds, and refuse one with errors.
+
+    Args:
+        folder: as ``survey_dataset`` takes it.
+        description: as ``survey_dataset`` takes it.
 
     Returns:
         The data set, its cases sorted by name.
@@ -46,296 +90,175 @@ def find_dataset(folder: Path) -> Dataset:
         DataError: if it is no data set, or anything in it is missing or contradictory: all
             problems at once, the first few with their file names.
     """
+    survey = survey_dataset(folder, description)
+    errors = [problem for problem in survey.problems if problem.is_error]
+    if errors:
+        raise _refusal(folder.expanduser().resolve(), errors)
+    assert survey.dataset is not None
+    return survey.dataset
+
+
+def _existing(folder: Path) -> Path:
     root = folder.expanduser().resolve()
     if not root.is_dir():
         finding = "is a file, not the folder of a data set" if root.exists() else "no such folder"
         raise DataError(finding, place=folder)
-    data = dataset_json.read(root) if (root / DESCRIPTION).is_file() else None
-    problems = Problems()
-    layout, channels, labels, cases = _read_layout(root, data, problems)
-    problems.extend(_name_problems(case.name for case in cases))
-    problems.refuse_if_any(root)
-    assert labels is not None
-    return Dataset(
-        name=root.name,
-        root=root,
-        layout=layout,
-        channels=channels,
-        labels=labels,
-        cases=tuple(sorted(cases, key=lambda case: case.name)),
+    return root
+
+
+# Layouts
+
+
+def _read_layout(
+    tree: FolderTree, data: Mapping[str, Any] | None, problems: Problems
+) -> Found | None:
+    keys = set(data or {})
+    if data is not None and table.is_table(data, has_cases=tree.has_file(table.CASES)):
+        return table.read_table(data, problems)
+    has_list, has_images = bool({"dataset", "training"} & keys), tree.has_folder(IMAGES)
+    if not has_list and not has_images:
+        found = read_case_folders(tree, data, problems)
+        if found is not None:
+            return found
+    if data is None:
+        problems.add("description", _unknown(tree.root), tree.root)
+        return None
+    if "channels" in data and not has_list and not has_images:
+        return table.read_table(data, problems)
+    is_decathlon = "training" in data and not {"dataset", "file_ending"} & keys
+    if is_decathlon and not lists_numbered_files(tree, data):
+        return read_decathlon(tree, data, problems)
+    return read_nnunet(tree, data, problems)
+
+
+def _unknown(root: Path) -> str:
+    image = _any_image(root)
+    if image is None:
+        return (
+            f"not a data set: found neither {DESCRIPTION}, nor case folders as in KiTS or BraTS, "
+            "nor any image; choose the folder that holds them"
+        )
+    return (
+        f"holds images such as {image.relative_to(root).as_posix()}, but neither {DESCRIPTION} "
+        "nor case folders as in KiTS or BraTS"
     )
 
 
-def predict_inputs(path: Path, num_channels: int) -> list[tuple[str, tuple[Path, ...]]]:
-    """Find the images to segment.
+def _any_image(root: Path) -> Path | None:
+    """Some image in a folder or below; a folder is one if it holds a DICOM series."""
+    for folder, folders, files in islice(os.walk(root), _NUM_FOLDERS_TO_LOOK_AT):
+        folders[:] = sorted(filter(is_shown, folders))
+        images = (Path(folder, name) for name in sorted(files))
+        found = next(filter(formats.is_image, images), None)
+        if found is None and Path(folder) != root and formats.is_series(Path(folder)):
+            found = Path(folder)
+        if found is not None:
+            return found
+    return None
 
-    Files ``<case>_0000.*``, ``<case>_0001.*``, ... are the channels of one case if there is
-    exactly one for every channel; any other image file is a case of its own.
+
+# Cases
+
+
+def _dataset(found: Found, tree: FolderTree, problems: Problems) -> Dataset | None:
+    """The data set without the cases that have errors."""
+    root = found.root or tree.root
+    if not _is_folder(root):
+        problems.at("root", f"there is no folder {root}")
+        return None
+    _tell_names(found.cases, root, problems)
+    _tell_missing(found, tree if root == tree.root else FolderTree(root), problems)
+    if not found.channels or found.labels is None:
+        return None
+    wrong = {problem.case for problem in problems if problem.is_error}
+    cases = sorted((c for c in found.cases if c.name not in wrong), key=lambda case: case.name)
+    lies_elsewhere = found.layout == "table" and problems.description.parent != root
+    return Dataset(
+        name=found.name or root.name,
+        root=root,
+        layout=found.layout,
+        channels=found.channels,
+        labels=found.labels,
+        cases=tuple(cases),
+        folds=_folds_of(found.folds, {case.name for case in cases}),
+        description=problems.description if lies_elsewhere else None,
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long, or a folder nobody may enter
+        return False
+
+
+def _tell_names(cases: Sequence[Case], root: Path, problems: Problems) -> None:
+    known = {problem.case for problem in problems if problem.is_error}
+    counts = Counter(case.name for case in cases)
+    labels = {case.name: root / case.label for case in cases if case.name not in known}
+    for name, label in labels.items():
+        for finding in name_findings(name, counts[name]):
+            problems.add("name", finding, label, case=name)
+
+
+def name_findings(name: str, count: int) -> Iterator[str]:
+    """What is wrong with the name of a case.
 
     Args:
-        path: an image, a folder of images, or a folder with a folder per case as in KiTS.
-        num_channels: how many channels the model needs.
-
-    Returns:
-        Name and image files of each case, sorted by name.
-
-    Raises:
-        DataError: if nothing there can be segmented, or two cases would have one name.
+        name: the name.
+        count: how many cases have it.
     """
-    path = path.expanduser()
-    if not path.exists():
-        raise DataError("no such file or folder", place=path)
-    if path.is_file():
-        found = _cases_of_file(path, num_channels)
-    else:
-        files = sorted(file for file in path.iterdir() if formats.is_image(file))
-        if any(file.name == _CASE_IMAGE for file in files):
-            return [(path.resolve().name, (path / _CASE_IMAGE,))]
-        folders = _case_folders(path)
-        in_folders = [(f.name, (f / _CASE_IMAGE,)) for f in folders if (f / _CASE_IMAGE).is_file()]
-        found = in_folders + _group_channels(files, num_channels)
-    if not found:
-        looked_for = f"{', '.join(formats.suffixes())} or case folders with {_CASE_IMAGE}"
-        raise DataError(f"no images found (looked for {looked_for})", place=path)
-    twice = _name_problems(name for name, _ in found)
-    if twice:
-        raise DataError(twice[0], place=path, remedy="rename one of them")
-    return sorted(found)
-
-
-def label_files(folder: Path) -> dict[str, Path]:
-    """Find the label maps of a folder: image files, or case folders as in KiTS.
-
-    Returns:
-        The file of each case, by name.
-
-    Raises:
-        DataError: if there is no such folder, or no label map in it.
-    """
-    folder = folder.expanduser()
-    if not folder.is_dir():
-        raise DataError("no such folder", place=folder)
-    in_folders = [(case.name, case / _CASE_LABEL) for case in _case_folders(folder)]
-    found = {name: file for name, file in in_folders if file.is_file()}
-    found |= {formats.stem(file): file for file in _image_files(folder)}
-    if not found:
-        raise DataError("no label maps found", place=folder)
-    return found
-
-
-Layout = tuple[str, tuple[str, ...], LabelSpace | None, list[Case]]
-
-
-def _read_layout(root: Path, data: Mapping[str, Any] | None, problems: Problems) -> Layout:
-    folders = _case_folders(root)
-    has_table = data is not None and ("dataset" in data or "training" in data)
-    if folders and not has_table and not (root / _IMAGES).is_dir():
-        return _read_case_folders(root, data or {}, folders, problems)
-    if data is None:
-        raise DataError(
-            f"not a data set: found neither {DESCRIPTION} nor case folders with {_CASE_IMAGE} "
-            f"and {_CASE_LABEL}",
-            place=root,
-            remedy=f"choose the folder that holds {DESCRIPTION} or the case folders",
-        )
-    channels, labels = dataset_json.channels(data, problems), dataset_json.labels(data, problems)
-    if "dataset" in data:
-        cases = _cases_of_table(root, dataset_json.case_table(data, problems), problems)
-        _check_channel_files(cases, channels, problems)
-        return "nnunet", channels, labels, cases
-    if "file_ending" in data or "training" not in data:
-        return "nnunet", channels, labels, _scan_nnunet(root, data, channels, problems)
-    entries = dataset_json.training_table(data, problems)
-    _tell_unlisted(root, entries)
-    return "decathlon", channels, labels, _cases_of_table(root, entries, problems)
-
-
-# Case folders
-
-
-def _case_folders(root: Path) -> list[Path]:
-    def is_case(folder: Path) -> bool:
-        files = (folder / _CASE_IMAGE, folder / _CASE_LABEL)
-        return folder.name.startswith("case_") or any(file.is_file() for file in files)
-
-    children = sorted(child for child in root.iterdir() if child.is_dir())
-    return [child for child in children if not _is_hidden(child) and is_case(child)]
-
-
-def _read_case_folders(
-    root: Path, data: Mapping[str, Any], folders: Sequence[Path], problems: Problems
-) -> Layout:
-    names_channels = "channel_names" in data or "modality" in data
-    channels = dataset_json.channels(data, problems) if names_channels else _KITS_CHANNELS
-    labels = dataset_json.labels(data, problems) if "labels" in data else _KITS_LABELS
-    cases: list[Case] = []
-    for folder in folders:
-        image, label = Path(folder.name, _CASE_IMAGE), Path(folder.name, _CASE_LABEL)
-        problems.extend(_missing(root, (image, label)))
-        cases.append(Case(name=folder.name, images=(image,), label=label))
-    return "case_folders", channels, labels, cases
-
-
-# Tables of cases
-
-
-def _cases_of_table(root: Path, entries: Sequence[Entry], problems: Problems) -> list[Case]:
-    for entry in entries:
-        problems.extend(_missing(root, (*entry.images, entry.label)))
-    return [
-        Case(name=entry.name or formats.stem(entry.label), images=entry.images, label=entry.label)
-        for entry in entries
-    ]
-
-
-def _check_channel_files(
-    cases: Sequence[Case], channels: Sequence[str], problems: Problems
-) -> None:
-    for case in cases:
-        if channels and len(case.images) not in (1, len(channels)):
-            problems.at(
-                f"dataset.{case.name}.images",
-                f"{len(case.images)} files for {len(channels)} channels",
-            )
-
-
-def _tell_unlisted(root: Path, entries: Sequence[Entry]) -> None:
-    listed = {entry.label.name for entry in entries}
-    unlisted = [file for file in _image_files(root / _LABELS) if file.name not in listed]
-    if unlisted:
-        logger.warning(
-            "%s: %d label files of %s are not in 'training' and left out, such as %s",
-            root / DESCRIPTION,
-            len(unlisted),
-            _LABELS,
-            unlisted[0].name,
-        )
-
-
-# nnU-Net's file names
-
-
-def _scan_nnunet(
-    root: Path, data: Mapping[str, Any], channels: Sequence[str], problems: Problems
-) -> list[Case]:
-    ending = data.get("file_ending")
-    if not isinstance(ending, str) or ending.lower() not in formats.suffixes():
-        problems.at("file_ending", "missing key" if ending is None else "no image format's ending")
-        return []
-    found = _channel_files(root, ending, problems)
-    labels = {file.name[: -len(ending)] for file in _image_files(root / _LABELS, ending)}
-    if not found and not labels:
-        problems.append(f"{_IMAGES} and {_LABELS} hold no {ending} files")
-    holds_all = _one_file_holds_all(root, found, channels, ending)
-    cases: list[Case] = []
-    for name in sorted(labels | set(found)):
-        present = found.get(name, [])
-        count = 1 if holds_all else len(channels)
-        files = tuple(Path(_IMAGES, f"{name}_{i:04d}{ending}") for i in range(count))
-        wanted = {file.name for file in files}
-        problems.extend(f"{_IMAGES}/{file} is missing" for file in sorted(wanted - set(present)))
-        if name not in labels:
-            problems.append(f"{_LABELS}/{name}{ending} is missing")
-        if channels:
-            problems.extend(
-                f"{_IMAGES}/{file} has a number that is not in 'channel_names'"
-                for file in present
-                if file not in wanted
-            )
-        cases.append(Case(name=name, images=files, label=Path(_LABELS, name + ending)))
-    return cases
-
-
-def _channel_files(root: Path, ending: str, problems: Problems) -> dict[str, list[str]]:
-    """Names of image files by case."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for file in _image_files(root / _IMAGES, ending):
-        match = _CHANNEL_NUMBER.fullmatch(file.name[: -len(ending)])
-        if match is None:
-            problems.append(f"{_IMAGES}/{file.name} has no channel number such as _0000")
-        else:
-            found[match[1]].append(file.name)
-    return dict(found)
-
-
-def _one_file_holds_all(
-    root: Path, found: Mapping[str, Sequence[str]], channels: Sequence[str], ending: str
-) -> bool:
-    """Whether the only file of a case (a colour picture, say) holds several channels."""
-    names = next(iter(found.items()), None)
-    if names is None or len(channels) < 2 or list(names[1]) != [f"{names[0]}_0000{ending}"]:
-        return False
     try:
-        return images.read_geometry(root / _IMAGES / names[1][0])[1] == len(channels)
-    except AutosegError:
-        return False
+        check_name(name, "case")
+    except DataError as error:
+        yield error.finding
+    if count > 1:
+        yield f"{count} cases are named '{name}'"
 
 
-# Images to segment
-
-
-def _cases_of_file(file: Path, num_channels: int) -> list[tuple[str, tuple[Path, ...]]]:
-    match = _CHANNEL_NUMBER.fullmatch(formats.stem(file))
-    if match is not None:
-        siblings = [
-            sibling
-            for sibling in sorted(file.parent.glob(f"{_escaped(match[1])}_[0-9][0-9][0-9][0-9].*"))
-            if formats.is_image(sibling)
-        ]
-        groups = _group_channels(siblings, num_channels)
-        return [group for group in groups if file in group[1]]
-    return _group_channels([file], num_channels) if formats.is_image(file) else []
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", text)
-
-
-def _group_channels(files: Sequence[Path], num_channels: int) -> list[tuple[str, tuple[Path, ...]]]:
-    groups: dict[tuple[str, str | None], dict[int, Path]] = defaultdict(dict)
-    singles: list[tuple[str, tuple[Path, ...]]] = []
-    for file in files:
-        match = _CHANNEL_NUMBER.fullmatch(formats.stem(file))
-        if match is None:
-            singles.append((formats.stem(file), (file,)))
+def _tell_missing(found: Found, tree: FolderTree, problems: Problems) -> None:
+    for case in found.cases:
+        missing = [i for i, image in enumerate(case.images) if not tree.has(image)]
+        if len(missing) == len(case.images):
+            problems.add("missing-image", "missing", tree.root / case.images[0], case=case.name)
         else:
-            groups[match[1], formats.suffix_of(file)][int(match[2])] = file
-    for (name, _), channels in groups.items():
-        if sorted(channels) == list(range(num_channels)):
-            singles.append((name, tuple(channels[i] for i in range(num_channels))))
-        else:
-            singles.extend((formats.stem(file), (file,)) for file in channels.values())
-    return singles
+            for i in missing:
+                finding = _missing_channel(found, case, i)
+                problems.add("missing-channel", finding, tree.root / case.images[i], case=case.name)
+        if not tree.has(case.label):
+            problems.add("missing-label", "missing", tree.root / case.label, case=case.name)
 
 
-# Names
+def _missing_channel(found: Found, case: Case, number: int) -> str:
+    is_named = len(case.images) == len(found.channels)
+    return f"missing ({found.channels[number]})" if is_named else "missing"
 
 
-def _image_files(folder: Path, ending: str | None = None) -> list[Path]:
-    """Image files of a folder, sorted, hidden ones left out; none if it does not exist."""
-    if not folder.is_dir():
-        return []
-    files = sorted(file for file in folder.iterdir() if not _is_hidden(file))
-    if ending is None:
-        return [file for file in files if formats.is_image(file)]
-    return [file for file in files if file.name.endswith(ending)]
+def _folds_of(folds: Sequence[Split] | None, names: set[str]) -> tuple[Split, ...] | None:
+    if folds is None:
+        return None
+    return tuple(
+        Split(
+            train=tuple(name for name in fold.train if name in names),
+            validation=tuple(name for name in fold.validation if name in names),
+        )
+        for fold in folds
+    )
 
 
-def _missing(root: Path, files: Iterable[Path]) -> list[str]:
-    return [f"{file} is missing" for file in files if not (root / file).is_file()]
+# Words
 
 
-def _name_problems(names: Iterable[str]) -> list[str]:
-    problems: list[str] = []
-    for name, count in sorted(Counter(names).items()):
-        try:
-            check_name(name, "case")
-        except DataError as error:
-            problems.append(error.finding)
-        if count > 1:
-            problems.append(f"{count} cases are named '{name}'")
-    return problems
+def _sorted(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    order = {kind: number for number, kind in enumerate(KINDS)}
+    return tuple(sorted(problems, key=lambda p: (order[p.kind], p.case or "")))
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith((".", "_"))
+def _refusal(root: Path, errors: Sequence[Problem]) -> DataError:
+    rest = len(errors) - _NUM_TOLD
+    told = ", ".join(in_words(problem, root) for problem in errors[:_NUM_TOLD])
+    more = f", and {rest} more" if rest > 0 else ""
+    count = f"{len(errors)} problems: " if len(errors) > 1 else ""
+    kinds = {problem.kind for problem in errors}
+    remedy = KINDS[errors[0].kind].remedy if len(kinds) == 1 else _HELPS
+    return DataError(f"{count}{told}{more}", place=root, remedy=_LISTS if rest > 0 else remedy)

@@ -13,34 +13,17 @@ from pydantic import ValidationError
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.errors import ArtifactError, DataError
 from autoseg.io import artifacts
+from autoseg.io.layouts.found import Problems
 
 DESCRIPTION = "dataset.json"
-_LISTED = 5
-
-
-class Problems(list[str]):
-    """What is wrong with a data set, collected so that it is told at once."""
-
-    def at(self, location: str, finding: str) -> None:
-        """Add a problem of ``dataset.json``.
-
-        Args:
-            location: JSON path, such as ``"labels.kidney"``.
-            finding: what is wrong there.
-        """
-        self.append(f"{DESCRIPTION}: {location}: {finding}")
-
-    def refuse_if_any(self, folder: Path) -> None:
-        """Raise one error that names the first few problems and the number of all.
-
-        Raises:
-            DataError: if there is a problem.
-        """
-        if self:
-            rest = len(self) - _LISTED
-            more = f", and {rest} more" if rest > 0 else ""
-            count = f"{len(self)} problems: " if len(self) > 1 else ""
-            raise DataError(count + ", ".join(self[:_LISTED]) + more, place=folder)
+_NUMBERED = 'should number the channels from 0, such as {"0": "CT"}'
+_FORMS = {
+    "channels": 'should list the channels, such as ["CT"]',
+    "channel_names": _NUMBERED,
+    "modality": _NUMBERED,
+}
+CHANNEL_KEYS = tuple(_FORMS)
+"""Keys that may name the channels; the first that is there counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +43,12 @@ class Entry:
     label: Path
 
 
-def read(root: Path) -> dict[str, Any]:
-    """Read the ``dataset.json`` of a folder.
+def read(path: Path) -> dict[str, Any]:
+    """Read a ``dataset.json``.
 
     Raises:
         DataError: if it is not readable or not a JSON object.
     """
-    path = root / DESCRIPTION
     try:
         return artifacts.parse_object(path, path.read_text(encoding="utf-8-sig"))
     except ArtifactError as error:
@@ -75,17 +57,36 @@ def read(root: Path) -> dict[str, Any]:
         raise DataError(f"cannot be read ({error})", place=path) from error
 
 
-def channels(data: Mapping[str, Any], problems: Problems) -> tuple[str, ...]:
-    """Channel names from ``channel_names`` (or ``modality``), ordered by their number."""
-    key = "modality" if "modality" in data and "channel_names" not in data else "channel_names"
-    named = data.get(key)
-    if key not in data:
-        problems.at(key, "missing key")
-    elif isinstance(named, dict) and set(named) == {str(i) for i in range(len(named))} != set():
-        return tuple(str(named[str(i)]) for i in range(len(named)))
-    else:
-        problems.at(key, 'should number the channels from 0, such as {"0": "CT"}')
-    return ()
+def channels(
+    data: Mapping[str, Any], problems: Problems, wanted: str = "channel_names"
+) -> tuple[str, ...]:
+    """Channel names from ``channels``, ``channel_names`` or ``modality``.
+
+    Args:
+        data: the description.
+        problems: gets what is wrong.
+        wanted: the key to name if there is none.
+
+    Returns:
+        The names in order; none if they are unusable.
+    """
+    key = next((key for key in CHANNEL_KEYS if key in data), None)
+    if key is None:
+        problems.at(wanted, "missing key")
+        return ()
+    names = _in_order(data[key])
+    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        problems.at(key, _FORMS[key])
+        return ()
+    return tuple(str(name) for name in names)
+
+
+def _in_order(named: object) -> list[object]:
+    if isinstance(named, list):
+        return named
+    if isinstance(named, dict) and set(named) == {str(i) for i in range(len(named))}:
+        return [named[str(i)] for i in range(len(named))]
+    return []
 
 
 def labels(data: Mapping[str, Any], problems: Problems) -> LabelSpace | None:

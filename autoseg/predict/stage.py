@@ -14,9 +14,9 @@ from autoseg.core.model import Model
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
 from autoseg.io import artifacts, atomic, bundle
-from autoseg.io.dataset_folder import predict_inputs
 from autoseg.io.formats import label_suffix
 from autoseg.io.images import read_image, write_labels
+from autoseg.io.predict_inputs import predict_inputs
 from autoseg.io.workspace import TaskFolder
 from autoseg.networks.build import build_network
 from autoseg.networks.precision import choose as choose_precision

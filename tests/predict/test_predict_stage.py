@@ -5,6 +5,8 @@ import pytest
 import torch
 from conftest import toy_case
 
+from autoseg.core.geometry import Geometry
+from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Plan
 from autoseg.io import artifacts
@@ -107,13 +109,15 @@ def test_a_label_map_comes_in_the_format_of_its_image(predictor, tmp_path, endin
 
 
 def test_values_the_images_format_cannot_hold_are_written_as_nifti(predictor, tmp_path):
-    write_image(tmp_path / "a.mha", toy_case(0)[0])
+    array = toy_case(0)[0].array
+    upright = Geometry(shape=array.shape[1:], spacing=(2.5, 1.25, 1.0))
+    write_image(tmp_path / "a.gipl", Image(array=array, geometry=upright))
     structures = (
         Structure(name="shell", values=(1,)),
-        Structure(name="core", values=(2**33,)),
+        Structure(name="core", values=(70_000,)),
     )
     huge = replace(predictor, labels=LabelSpace(structures=structures))
 
-    (prediction,) = predict_cases(huge, [("a", (tmp_path / "a.mha",))], tmp_path / "out")
+    (prediction,) = predict_cases(huge, [("a", (tmp_path / "a.gipl",))], tmp_path / "out")
 
     assert prediction.path == tmp_path / "out" / "a.nii.gz"

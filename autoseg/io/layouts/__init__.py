@@ -1,0 +1,1 @@
+"""One module per way of laying out annotated images in folders."""
