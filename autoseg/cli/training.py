@@ -15,6 +15,7 @@ from autoseg.cli.console import (
     set_up_logging,
 )
 from autoseg.cli.data import (
+    CompatibleOption,
     FeaturesOption,
     GpuMemoryOption,
     MirrorOption,
@@ -108,13 +109,16 @@ def train(
     changes = training_changes(epochs, max_time, seed, loss, optimizer, lr, augmentation)
     from dataclasses import replace
 
+    from autoseg.io.changes import warn_of_changes
     from autoseg.pipeline import parse_folds, train_and_validate
 
     request = _request(
         configuration, fold, plan_name, run, device, precision, workers, changes, restart
     )
     scores: dict[str, Report] = {}
-    for name in parse_folds(place.task, fold):
+    folds = parse_folds(place.task, fold)
+    warn_of_changes(place.task)
+    for name in folds:
         with progress_bar(f"{configuration} {name}", quiet) as progress:
             report = train_and_validate(place.task, replace(request, fold=name), progress)
         if report is not None:
@@ -141,9 +145,12 @@ def validate(
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
     from autoseg import pipeline
+    from autoseg.io.changes import warn_of_changes
     from autoseg.io.workspace import EVERYTHING
 
-    for name in pipeline.parse_folds(place.task, fold):
+    folds = pipeline.parse_folds(place.task, fold)
+    warn_of_changes(place.task)
+    for name in folds:
         if name == EVERYTHING:
             raise AutosegError(
                 "a model trained on everything has no held-out cases",
@@ -216,6 +223,7 @@ def run(
     spacing: SpacingOption = None,
     mirror_axes: MirrorOption = None,
     base_features: FeaturesOption = None,
+    compatible: CompatibleOption = False,
     plan_name: PlanOption = "default",
     run: RunOption = "default",
     workspace: WorkspaceOption = None,
@@ -230,7 +238,9 @@ def run(
     What exists already is not made again. --max-time holds for each fold.
     """
     set_up_logging(verbose, quiet)
-    wanted = plan_request(plan_name, preset, gpu_memory, spacing, mirror_axes, base_features)
+    wanted = plan_request(
+        plan_name, preset, gpu_memory, spacing, mirror_axes, base_features, compatible
+    )
     changes = training_changes(epochs, max_time, seed)
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline import run_task

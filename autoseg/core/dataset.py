@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -83,12 +87,35 @@ class Splits(Artifact):
     """The folds of a task: the content of ``splits.json``; readable and editable.
 
     Attributes:
-        folds: one split per fold.
+        folds: one split per fold; none if there are too few cases to hold one out.
         reason: how they were made, in a sentence.
+        dealt_as: hash of the folds as they were dealt, which shows edits; None if they were
+            written by hand.
     """
 
     folds: tuple[Split, ...]
     reason: str
+    dealt_as: str | None = None
+
+    @classmethod
+    def dealt(cls, folds: Sequence[Split], reason: str) -> Self:
+        """Folds that autoseg made, and not a user."""
+        return cls(folds=tuple(folds), reason=reason, dealt_as=_hash_of(folds))
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether a user changed the folds since they were dealt."""
+        return self.dealt_as != _hash_of(self.folds)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What users call the folds: ``fold0`` and so on."""
+        return tuple(f"fold{number}" for number in range(len(self.folds)))
+
+    @property
+    def case_names(self) -> frozenset[str]:
+        """All cases that are in a fold."""
+        return frozenset(name for fold in self.folds for name in (*fold.train, *fold.validation))
 
     @model_validator(mode="after")
     def _keeps_apart(self) -> Self:
@@ -98,4 +125,13 @@ class Splits(Artifact):
             both = sorted(set(fold.train) & set(fold.validation))
             if both:
                 raise ValueError(f"fold {number} both trains on '{both[0]}' and holds it out")
+            for part in (fold.train, fold.validation):
+                name, count = Counter(part).most_common(1)[0]
+                if count > 1:
+                    raise ValueError(f"fold {number} lists '{name}' {count} times")
         return self
+
+
+def _hash_of(folds: Sequence[Split]) -> str:
+    text = json.dumps([fold.model_dump() for fold in folds])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

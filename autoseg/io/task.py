@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
-from autoseg.core.dataset import Dataset, Splits
+from autoseg.core.dataset import Dataset, Split, Splits
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Configuration, Plan
-from autoseg.errors import WorkspaceError, unknown_name
+from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
 from autoseg.io import artifacts
 from autoseg.io.workspace import TaskFolder
+
+logger = logging.getLogger(__name__)
 
 PLAN_COMMAND = "run: autoseg plan TASK"
 
@@ -28,9 +31,63 @@ def load_fingerprint(task: TaskFolder) -> Fingerprint:
     return artifacts.load(task.fingerprint_file, Fingerprint, remedy=PLAN_COMMAND)
 
 
+def known_fingerprint(task: TaskFolder) -> Fingerprint | None:
+    """What was measured about a task before, if that can be used."""
+    if not task.fingerprint_file.is_file():
+        return None
+    try:
+        return load_fingerprint(task)
+    except ArtifactError as error:
+        logger.info("%s: the images are measured anew", error.finding)
+        return None
+
+
 def load_splits(task: TaskFolder) -> Splits:
     """The folds of a task."""
     return artifacts.load(task.splits_file, Splits, remedy=PLAN_COMMAND)
+
+
+def load_fold(task: TaskFolder, fold: str, dataset: Dataset) -> Split:
+    """Who trains and who is held out in a fold.
+
+    Args:
+        task: the task's folder.
+        fold: such as ``"fold0"``.
+        dataset: the task's data.
+
+    Raises:
+        WorkspaceError: if a case of the fold is not in the data set.
+        AutosegError: if there is no such fold.
+    """
+    splits = load_splits(task)
+    if fold not in splits.names:
+        raise no_such_fold(task, splits, fold)
+    split = splits.folds[splits.names.index(fold)]
+    known = {case.name for case in dataset.cases}
+    unknown = sorted({*split.train, *split.validation} - known)
+    if unknown:
+        more = f" and {len(unknown) - 1} more, which are no cases" if len(unknown) > 1 else ""
+        raise WorkspaceError(
+            f"{fold} names '{unknown[0]}'{more or ', which is no case'} of the data set",
+            place=artifacts.shown(task.splits_file),
+            remedy="put back what is gone and run: autoseg plan TASK; or take it out of the file",
+        )
+    return split
+
+
+def no_such_fold(task: TaskFolder, splits: Splits, fold: str) -> AutosegError:
+    """Build the error for a fold that does not exist."""
+    if not splits.folds:
+        return AutosegError(
+            f"there are no folds: {splits.reason}",
+            place=task.name,
+            remedy="choose 'everything' (one model of all cases)",
+        )
+    return AutosegError(
+        f"there is no fold '{fold}': the folds are 0 to {len(splits.folds) - 1}",
+        place=task.name,
+        remedy="choose one of them, 'all' (every fold) or 'everything' (all cases)",
+    )
 
 
 def load_plan(task: TaskFolder, name: str) -> Plan:

@@ -19,11 +19,13 @@ GIGABYTE = 10**9
 # Per weight: float32 value, gradient and momentum, and the copy autocast keeps at the
 # precision of the activations.
 _BYTES_FLOAT32 = 4
-# Per output value: the logits, their float32 copy, log-softmax, softmax, one-hot reference and
-# the two gradients that are alive at the end of the loss, about six float32 numbers.
-_BYTES_PER_OUTPUT = 24
+# Per output value the loss keeps log-softmax, softmax and the one-hot reference, in float32.
+_BYTES_PER_OUTPUT = 12
 # Per output voxel: the reference's label as int64.
 _BYTES_PER_LABEL = 8
+# Per output value while the loss goes backward: the logits, the gradients of both its terms and
+# their sum.
+_BYTES_PER_OUTPUT_BACKWARD = 16
 # A convolution's backward pass holds the gradients of its input and output, and its algorithm
 # asks for about as much again as workspace.
 _TRANSIENT_COPIES = 2
@@ -39,9 +41,10 @@ class TrainingMemory:
         weights: float32 weights and their copy at training precision.
         gradients: float32 gradients.
         momentum: the optimiser's state.
-        activations: what autograd keeps for the backward pass.
-        loss: outputs, reference and intermediate values of the loss.
-        transient: gradients and workspace of the largest convolution.
+        activations: what autograd keeps of the network for the backward pass.
+        loss: what it keeps of the loss.
+        transient: the largest of what lives for a moment of the backward pass only: gradients
+            and workspace of a convolution, or gradients inside the loss.
         context: what a process on a GPU costs before its first tensor.
     """
 
@@ -54,17 +57,14 @@ class TrainingMemory:
     context: int = _CONTEXT_BYTES
 
     @property
+    def kept(self) -> int:
+        """What is alive when the backward pass begins, momentum and gradients included."""
+        return self.weights + self.gradients + self.momentum + self.activations + self.loss
+
+    @property
     def total(self) -> int:
         """Sum of all parts."""
-        return (
-            self.weights
-            + self.gradients
-            + self.momentum
-            + self.activations
-            + self.loss
-            + self.transient
-            + self.context
-        )
+        return self.kept + self.transient + self.context
 
 
 def training_memory(
@@ -75,8 +75,9 @@ def training_memory(
     num_channels: int,
     num_outputs: int,
     bytes_per_activation: int = 2,
+    deep_supervision: bool = True,
 ) -> TrainingMemory:
-    """Estimate the memory of a training step with mixed precision and deep supervision.
+    """Estimate the memory of a training step.
 
     What autograd keeps follows from the operations: a norm keeps the output of its
     convolution, the activation after it works in place and keeps its result, which the next
@@ -92,6 +93,7 @@ def training_memory(
         num_channels: channels of the input.
         num_outputs: channels of the output.
         bytes_per_activation: 2 for bfloat16 and float16, 4 for float32.
+        deep_supervision: whether coarser outputs are trained too.
 
     Returns:
         The parts of the estimate, in bytes.
@@ -101,20 +103,21 @@ def training_memory(
         patch_size,
         num_channels=num_channels,
         num_outputs=num_outputs,
-        deep_supervision=True,
+        deep_supervision=deep_supervision,
     )
     parameters = num_parameters(spec, num_channels=num_channels, num_outputs=num_outputs)
     half_copy = bytes_per_activation if bytes_per_activation < _BYTES_FLOAT32 else 0
     image = num_channels * prod(patch_size)
     saved = image + sum(_saved_elements(layer) for layer in layers)
-    largest = max(_gradient_elements(layer) for layer in layers)
+    heads = _supervised_heads(layers)
+    transient = max(_transient_bytes(layer, bytes_per_activation) for layer in (*layers, *heads))
     return TrainingMemory(
         weights=parameters * (_BYTES_FLOAT32 + half_copy),
         gradients=parameters * _BYTES_FLOAT32,
         momentum=parameters * _BYTES_FLOAT32,
         activations=batch_size * saved * bytes_per_activation,
-        loss=batch_size * _loss_bytes(layers),
-        transient=batch_size * largest * bytes_per_activation * _TRANSIENT_COPIES,
+        loss=batch_size * sum(map(_loss_bytes, heads)),
+        transient=batch_size * transient,
     )
 
 
@@ -126,14 +129,20 @@ def _saved_elements(layer: Layer) -> int:
     return 0
 
 
-def _gradient_elements(layer: Layer) -> int:
+def _transient_bytes(layer: Layer, bytes_per_activation: int) -> int:
+    if layer.kind == "head":
+        return layer.num_elements * _BYTES_PER_OUTPUT_BACKWARD
     if layer.kind != "convolution":
         return 0
-    return (layer.channels_in + layer.channels_out) * prod(layer.size)
+    gradients = (layer.channels_in + layer.channels_out) * prod(layer.size)
+    return gradients * bytes_per_activation * _TRANSIENT_COPIES
 
 
-def _loss_bytes(layers: Sequence[Layer]) -> int:
+def _supervised_heads(layers: Sequence[Layer]) -> list[Layer]:
+    """The outputs that enter the loss: all but the coarsest, or the only one."""
     heads = [layer for layer in layers if layer.kind == "head"]
-    return sum(
-        head.num_elements * _BYTES_PER_OUTPUT + prod(head.size) * _BYTES_PER_LABEL for head in heads
-    )
+    return heads[1:] if len(heads) > 1 else heads
+
+
+def _loss_bytes(head: Layer) -> int:
+    return head.num_elements * _BYTES_PER_OUTPUT + prod(head.size) * _BYTES_PER_LABEL

@@ -17,10 +17,10 @@ from autoseg.imaging.normalize import scheme_of, uses_mask
 from autoseg.plan import reasons
 from autoseg.plan.fitting import Fit, Grid, can_be_halved, fit
 from autoseg.plan.memory import TrainingMemory, training_memory
+from autoseg.plan.mirror import MirrorVerdict, mirror_verdicts
 from autoseg.plan.presets import Preset, find_preset
+from autoseg.plan.spacing import target_spacing
 
-ANISOTROPY_THRESHOLD = 3
-COARSE_SPACING_PERCENTILE = 10
 MASK_THRESHOLD = 0.75
 LOWRES_COVERAGE = 0.25
 LOWRES_GROWTH = 1.03
@@ -38,7 +38,8 @@ class PlanRequest:
         budget_bytes: GPU memory; None if the user named none: the preset's own then counts
             (8 GB for the default; a GB is 10**9 bytes).
         spacing: target spacing in mm, ``(z, y, x)`` of the raw images; None to derive it.
-        mirror_axes: axes of the raw images, 0 to 2, that may be mirrored; None for all.
+        mirror_axes: axes of the raw images, 0 to 2, that may be mirrored; None to derive them.
+        compatible: decide as nnU-Net does where autoseg has a rule of its own: mirror all axes.
         base_features: channels of the first stage; None for the preset's.
 
     Raises:
@@ -51,6 +52,7 @@ class PlanRequest:
     budget_bytes: int | None = None
     spacing: Triple | None = None
     mirror_axes: Axes | None = None
+    compatible: bool = False
     base_features: int | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +104,7 @@ class _Task:
     transpose: tuple[int, int, int]
     normalization: tuple[str, ...]
     use_mask_for_norm: tuple[bool, ...]
+    mirroring: tuple[MirrorVerdict, ...]
 
     @property
     def num_outputs(self) -> int:
@@ -153,13 +156,13 @@ def make_plan(
 
     References:
         Isensee et al., nnU-Net, Nature Methods 2021, whose rules these are. Plans agree with
-        those of nnU-Net 2.8.1 for the same data and memory.
+        those of nnU-Net 2.8.1 for the same data and memory, but for the mirror axes.
     """
     if not fingerprint.cases:
         raise DataError("there is no training case", remedy="add annotated images")
     if len(channels) != len(fingerprint.intensities):
         raise ValueError(f"{len(channels)} channels, {len(fingerprint.intensities)} measured")
-    spacing, spacing_decision = _target_spacing(fingerprint, request.spacing)
+    spacing, spacing_decision = target_spacing(fingerprint, request.spacing)
     first = int(np.argmax(spacing))
     second, third = (axis for axis in range(3) if axis != first)
     schemes, masks, normalization_decisions = _normalization(fingerprint, channels)
@@ -171,6 +174,7 @@ def make_plan(
         transpose=(first, second, third),
         normalization=schemes,
         use_mask_for_norm=masks,
+        mirroring=mirror_verdicts(fingerprint, labels),
     )
     grid = _full_grid(fingerprint, spacing, task)
     drafts, draft_decisions = _draft(grid, task)
@@ -192,39 +196,6 @@ def make_plan(
             *(decision for draft in drafts for decision in _explain(draft, task)),
         ),
     )
-
-
-def _target_spacing(
-    fingerprint: Fingerprint, wanted: Triple | None
-) -> tuple[tuple[float, ...], Decision]:
-    """Spacing of the full resolution in raw axis order, mm."""
-    if wanted is not None:
-        decision = Decision(
-            what="target spacing", value=reasons.mm(wanted), reason="given by the user"
-        )
-        return wanted, decision
-    spacings = np.array([case.spacing for case in fingerprint.cases])
-    shape = np.median([case.shape for case in fingerprint.cases], axis=0)
-    target = np.median(spacings, axis=0)
-    reason = f"median of {len(spacings)} cases"
-    worst = int(np.argmax(target))
-    finer_spacing, fewest_others = np.delete(target, worst).max(), np.delete(shape, worst).min()
-    is_coarse = target[worst] > ANISOTROPY_THRESHOLD * finer_spacing
-    if is_coarse and shape[worst] * ANISOTROPY_THRESHOLD < fewest_others:
-        percentile = np.percentile(spacings[:, worst], COARSE_SPACING_PERCENTILE)
-        reason += (
-            f"; along {reasons.AXIS_NAMES[worst]} the {COARSE_SPACING_PERCENTILE}th percentile "
-            f"{percentile:.4g} mm instead of the median {target[worst]:.4g} mm, because that is "
-            f"over {ANISOTROPY_THRESHOLD} times the {finer_spacing:.4g} mm of the other axes and "
-            f"{shape[worst]:g} voxels are under a third of their {fewest_others:g}"
-        )
-        if percentile < finer_spacing:
-            # The transpose puts the coarsest axis first, and this one is to stay the coarsest.
-            percentile = finer_spacing + 1e-5
-            reason += "; raised to just above the spacing of the other axes"
-        target[worst] = percentile
-    spacing = tuple(float(mm) for mm in target)
-    return spacing, Decision(what="target spacing", value=reasons.mm(spacing), reason=reason)
 
 
 def _normalization(
@@ -408,9 +379,20 @@ def _raw_axes(grid: Grid, task: _Task) -> Axes:
 
 def _mirror_axes(grid: Grid, task: _Task) -> Axes:
     """Axes of the patch that are mirrored."""
-    wanted = task.request.mirror_axes
-    raw = _raw_axes(grid, task)
-    return tuple(axis for axis, name in enumerate(raw) if wanted is None or name in wanted)
+    request = task.request
+    if request.mirror_axes is not None:
+        wanted: Axes = request.mirror_axes
+    elif request.compatible:
+        wanted = (0, 1, 2)
+    else:
+        wanted = tuple(verdict.axis for verdict in task.mirroring if verdict.is_allowed)
+    return tuple(axis for axis, name in enumerate(_raw_axes(grid, task)) if name in wanted)
+
+
+def _who_chose_mirroring(request: PlanRequest) -> reasons.MirrorChoice:
+    if request.mirror_axes is not None:
+        return "user"
+    return "compatible" if request.compatible else "data"
 
 
 def _median_shape_decision(grid: Grid, task: _Task) -> Decision:
@@ -428,13 +410,14 @@ def _explain(draft: _Draft, task: _Task) -> list[Decision]:
     num_channels = task.num_channels(draft.previous)
     raw = _raw_axes(grid, task)
     mirrored = [raw[axis] for axis in _mirror_axes(grid, task)]
+    mirroring = [task.mirroring[axis] for axis in raw]
     return [
         reasons.spacing(name, grid, draft.spacing_reason),
         reasons.patch_size(name, fitted, grid, budget),
         reasons.batch_size(name, fitted, budget, task.preset.max_batch_fraction),
         reasons.network(name, fitted, num_channels, task.num_outputs),
         reasons.batch_dice(name, draft.batch_dice, draft.batch_dice_reason),
-        reasons.mirror_axes(name, mirrored, task.request.mirror_axes is not None),
+        reasons.mirror_axes(name, mirrored, mirroring, _who_chose_mirroring(task.request)),
         reasons.memory(name, _training_memory(draft, task), budget),
     ]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Literal
 
 from autoseg.core.fingerprint import IntensityStats
 from autoseg.core.layers import num_parameters, stage_sizes
 from autoseg.core.plan import Decision
 from autoseg.plan.fitting import Fit, Grid
 from autoseg.plan.memory import GIGABYTE, TrainingMemory
+from autoseg.plan.mirror import MirrorVerdict, Order
 from autoseg.plan.presets import MIN_BATCH_SIZE
 
 AXIS_NAMES = ("z", "y", "x")
+MirrorChoice = Literal["data", "user", "compatible"]
 
 
 def by(sizes: Sequence[float]) -> str:
@@ -162,13 +165,55 @@ def batch_dice(name: str, value: bool, reason: str) -> Decision:
     )
 
 
-def mirror_axes(name: str, axes: Sequence[int], by_user: bool) -> Decision:
-    """Which raw axes are mirrored."""
+def mirror_axes(
+    name: str, axes: Sequence[int], verdicts: Sequence[MirrorVerdict], choice: MirrorChoice
+) -> Decision:
+    """Which raw axes are mirrored.
+
+    Args:
+        name: the configuration.
+        axes: raw axes that are mirrored.
+        verdicts: of every raw axis of the configuration.
+        choice: who decided.
+    """
+    against = _against_mirroring(verdicts)
+    if choice == "data":
+        reason = f"not {against}" if against else "no two structures forbid an axis"
+    else:
+        reason = "given by the user" if choice == "user" else "as in nnU-Net (--compatible)"
+        overruled = _against_mirroring([verdict for verdict in verdicts if verdict.axis in axes])
+        reason += f", against what the data say of {overruled}" if overruled else ""
+    passes = 2 ** len(axes)
     return Decision(
         what="mirror axes",
         value=", ".join(AXIS_NAMES[axis] for axis in axes) or "none",
-        reason="given by the user" if by_user else "all axes of the configuration",
+        reason=f"{reason}; prediction takes {passes} pass{'' if passes == 1 else 'es'} per patch",
         configuration=name,
+    )
+
+
+def _against_mirroring(verdicts: Sequence[MirrorVerdict]) -> str:
+    """Axes that should not be mirrored, with the plainest reason; empty if all may be."""
+    axes_by_reason: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if not verdict.is_allowed:
+            more = len(verdict.against) - 1
+            reason = _order(verdict.against[0])
+            reason += f" (and {more} more pair{'' if more == 1 else 's'})" if more else ""
+            axes_by_reason.setdefault(reason, []).append(AXIS_NAMES[verdict.axis])
+    return "; ".join(f"{listing(axes)}: {reason}" for reason, axes in axes_by_reason.items())
+
+
+def _order(order: Order) -> str:
+    """How two structures lie."""
+    first, second = order.structures
+    cases = f"in {order.num_same} of {order.num_cases} cases"
+    if order.by_name:
+        seen = f" and lie in the same order {cases}" if order.num_cases else ""
+        return f"{first} and {second} are left and right by name{seen}"
+    return (
+        f"{first} lies on the same side of {second} {cases} and looks alike "
+        f"({order.contrast_stds:.2f} standard deviations apart)"
     )
 
 
@@ -177,7 +222,7 @@ def memory(name: str, estimate: TrainingMemory, budget_bytes: int) -> Decision:
     weights = estimate.weights + estimate.gradients + estimate.momentum
     parts = (
         f"activations {gb(estimate.activations)}, weights with gradients and momentum "
-        f"{gb(weights)}, loss {gb(estimate.loss)}, largest convolution {gb(estimate.transient)}, "
+        f"{gb(weights)}, loss {gb(estimate.loss)}, gradients under way {gb(estimate.transient)}, "
         f"context {gb(estimate.context)}"
     )
     if estimate.total > budget_bytes:

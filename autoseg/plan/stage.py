@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 
+from autoseg.core.changes import cases_beside_folds
 from autoseg.core.dataset import Dataset, Splits
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.plan import Plan
 from autoseg.errors import AutosegError
 from autoseg.io import artifacts
 from autoseg.io.task import load_splits
-from autoseg.io.workspace import TaskFolder
+from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.plan.planner import PlanRequest, make_plan
-from autoseg.plan.splits import make_splits
+from autoseg.plan.splits import splits_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,40 +38,56 @@ def plan_task(
     """
     plan = make_plan(fingerprint, dataset.channels, dataset.labels, request)
     _see_to_the_old_plan(task, plan)
-    update_splits(task, dataset)
+    update_splits(task, dataset, fingerprint)
     artifacts.save(task.plan_file(plan.name), plan)
     return plan
 
 
-def update_splits(task: TaskFolder, dataset: Dataset) -> Splits:
-    """Make the folds, or keep those there are if their cases are still the task's.
+def update_splits(task: TaskFolder, dataset: Dataset, fingerprint: Fingerprint) -> Splits:
+    """Make the folds, or keep those there are if they still hold.
 
-    Once a fold is trained the folds are frozen: new cases are left out of them, and said so.
+    Folds that a user edited are never replaced, nor are those of which one was trained: new
+    cases are left out of them, and said so.
 
     Args:
         task: the task's folder.
         dataset: its cases.
+        fingerprint: their measurements.
 
     Returns:
         The folds, as they are on disk.
+
+    Raises:
+        AutosegError: if the file was edited into nonsense, or the data set's own folds cannot
+            be trained.
     """
-    names = sorted(case.name for case in dataset.cases)
+    made = splits_of(dataset, fingerprint)
     if task.splits_file.is_file():
         splits = load_splits(task)
-        used = {name for fold in splits.folds for name in (*fold.train, *fold.validation)}
-        if used == set(names):
+        if splits.folds == made.folds:
             return splits
-        if task.fold_folders():
-            logger.warning(
-                "%d cases of the folds are gone and %d new ones are in no fold: the folds are "
-                "frozen because models were trained on them",
-                len(used - set(names)),
-                len(set(names) - used),
-            )
+        kept_because = _why_kept(task, splits)
+        if kept_because is not None:
+            _warn_of_kept(splits, dataset, kept_because)
             return splits
-    splits = make_splits(names)
-    artifacts.save(task.splits_file, splits)
-    return splits
+        logger.info("the cases or their folds changed: they are divided anew")
+    artifacts.save(task.splits_file, made)
+    return made
+
+
+def _why_kept(task: TaskFolder, splits: Splits) -> str | None:
+    """Why folds may not be replaced; None if they may."""
+    if any(folder.fold != EVERYTHING for folder in task.fold_folders()):
+        return "models were trained on them"
+    return "they were edited by hand" if splits.is_edited else None
+
+
+def _warn_of_kept(splits: Splits, dataset: Dataset, kept_because: str) -> None:
+    beside = cases_beside_folds(splits, [case.name for case in dataset.cases])
+    if beside is not None:
+        logger.warning("%s: the folds stay as they are, because %s", beside, kept_because)
+    if dataset.folds is not None:
+        logger.warning("the folds the data come with are not used, because %s", kept_because)
 
 
 def _see_to_the_old_plan(task: TaskFolder, plan: Plan) -> None:

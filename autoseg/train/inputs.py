@@ -14,11 +14,7 @@ from autoseg.core.model import Member, Model
 from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io.case_store import CaseStore
-from autoseg.io.task import (
-    load_planned,
-    load_splits,
-    planned_configuration,
-)
+from autoseg.io.task import load_fold, load_planned, planned_configuration
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
 from autoseg.train.augment import AUGMENTATIONS
@@ -201,7 +197,7 @@ def _split_of(task: TaskFolder, fold: str, dataset: Dataset) -> Split:
     if fold == EVERYTHING:
         names = tuple(case.name for case in dataset.cases)
         return Split(train=names, validation=names)
-    return load_splits(task).folds[int(fold.removeprefix("fold"))]
+    return load_fold(task, fold, dataset)
 
 
 def _open_store(
@@ -222,13 +218,6 @@ def _open_store(
     wanted = sorted({*split.train, *split.validation})
     measured = {case.name: case.source for case in fingerprint.cases}
     prepared = set(store.names())
-    unknown = [n for n in wanted if n not in measured]
-    if unknown:
-        raise WorkspaceError(
-            f"{_some(unknown)} of the folds not in the data set",
-            place=task.splits_file.name,
-            remedy="correct the file, or delete it and run: autoseg plan",
-        )
     missing = [n for n in wanted if n not in prepared]
     if missing:
         raise WorkspaceError(f"{_some(missing)} not prepared for {name}", remedy=remedy)

@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, IntensityStats
+from autoseg.core.fingerprint import (
+    CaseFingerprint,
+    Fingerprint,
+    IntensityStats,
+    StructureMeasure,
+)
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.errors import AutosegError, DataError, UnknownNameError
+from autoseg.plan import reasons
+from autoseg.plan.mirror import MirrorVerdict, Order
 from autoseg.plan.planner import PlanRequest, make_plan
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -279,7 +286,7 @@ def test_a_wanted_spacing_is_taken_in_raw_axis_order():
     assert decision(made, "target spacing").reason == "given by the user"
 
 
-def test_all_axes_are_mirrored_unless_told_otherwise():
+def test_all_axes_are_mirrored_unless_something_forbids_it():
     made = plan("902").configurations
     assert made["2d"].training.mirror_axes == (0, 1)
     assert made["3d_fullres"].training.mirror_axes == (0, 1, 2)
@@ -291,6 +298,103 @@ def test_mirror_axes_are_those_of_the_raw_images():
     assert made.configurations["2d"].training.mirror_axes == (0,)
     assert decision(made, "mirror axes", "2d").value == "z"
     assert decision(made, "mirror axes", "3d_fullres").value == "x, z"
+
+
+def kidneys(**request):
+    """A plan of images with x first, and a left and a right kidney in each of ten cases."""
+    fingerprint = measured([(0.8, 0.8, 2.5)] * 10, [(300, 300, 90)] * 10)
+    cases = tuple(
+        case.model_copy(
+            update={
+                "label_voxels": (100_000, 100_000),
+                "structures": tuple(
+                    StructureMeasure(centroid=(0, 0, left), means=(30,), stds=(10,))
+                    for left in (60, -60)
+                ),
+            }
+        )
+        for case in fingerprint.cases
+    )
+    space = LabelSpace(
+        structures=(Structure(name="LK", values=(1,)), Structure(name="RK", values=(2,)))
+    )
+    fingerprint = fingerprint.model_copy(update={"cases": cases})
+    return make_plan(fingerprint, ["CT"], space, PlanRequest(**request))
+
+
+LK_AND_RK = (
+    "x: LK lies on the same side of RK in 10 of 10 cases and looks alike (0.00 standard deviations "
+    "apart)"
+)
+
+
+def test_an_axis_two_alike_structures_lie_along_is_not_mirrored():
+    made = kidneys()
+    assert made.transpose == (2, 0, 1)
+    assert made.configurations["3d_fullres"].training.mirror_axes == (1, 2)
+    assert made.configurations["2d"].training.mirror_axes == (0, 1)
+    found = decision(made, "mirror axes", "3d_fullres")
+    assert found.value == "z, y"
+    assert found.reason == f"not {LK_AND_RK}; prediction takes 4 passes per patch"
+    # Slices of the 2d configuration do not have that axis.
+    assert decision(made, "mirror axes", "2d").reason == (
+        "no two structures forbid an axis; prediction takes 4 passes per patch"
+    )
+
+
+def test_a_compatible_plan_mirrors_all_axes_and_says_what_the_data_say():
+    made = kidneys(compatible=True)
+    assert made.configurations["3d_fullres"].training.mirror_axes == (0, 1, 2)
+    assert decision(made, "mirror axes", "3d_fullres").reason == (
+        f"as in nnU-Net (--compatible), against what the data say of {LK_AND_RK}; prediction "
+        "takes 8 passes per patch"
+    )
+
+
+def test_the_wish_of_the_user_overrules_the_data_and_compatibility():
+    made = kidneys(mirror_axes=(2,), compatible=True)
+    assert made.configurations["3d_fullres"].training.mirror_axes == (0,)
+    assert decision(made, "mirror axes", "3d_fullres").reason == (
+        f"given by the user, against what the data say of {LK_AND_RK}; prediction takes 2 passes "
+        "per patch"
+    )
+    unmirrored = decision(kidneys(mirror_axes=()), "mirror axes", "2d")
+    assert unmirrored.value == "none"
+    assert unmirrored.reason == "given by the user; prediction takes 1 pass per patch"
+
+
+def mirror_reason(*against):
+    verdicts = [MirrorVerdict(axis=axis, against=orders) for axis, orders in enumerate(against)]
+    axes = [verdict.axis for verdict in verdicts if verdict.is_allowed]
+    return reasons.mirror_axes("3d_fullres", axes, verdicts, "data").reason
+
+
+def order(first, second, **what):
+    numbers = {"num_cases": 9, "num_same": 9, "distance_mm": 20.0, "contrast_stds": 0.026}
+    return Order(structures=(first, second), **(numbers | what))
+
+
+def test_axes_with_one_reason_share_it_and_other_pairs_are_counted():
+    pair, other = order("front", "back", num_cases=208, num_same=207), order("a", "b")
+    assert mirror_reason((pair,), (pair,), ()) == (
+        "not z and y: front lies on the same side of back in 207 of 208 cases and looks alike "
+        "(0.03 standard deviations apart); prediction takes 2 passes per patch"
+    )
+    assert mirror_reason((), (other,), (pair, other, other)) == (
+        "not y: a lies on the same side of b in 9 of 9 cases and looks alike (0.03 standard "
+        "deviations apart); x: front lies on the same side of back in 207 of 208 cases and looks "
+        "alike (0.03 standard deviations apart) (and 2 more pairs); prediction takes 2 passes per "
+        "patch"
+    )
+    assert "(and 1 more pair)" in mirror_reason((), (), (pair, other))
+
+
+def test_left_and_right_by_name_are_told_as_such():
+    named = order("eye_l", "eye_r", num_cases=2, num_same=2, by_name=True)
+    words = "eye_l and eye_r are left and right by name and lie in the same order in 2 of 2 cases"
+    assert f"not x: {words};" in mirror_reason((), (), (named,))
+    unseen = order("eye_l", "eye_r", num_cases=0, num_same=0, by_name=True)
+    assert "eye_r are left and right by name; prediction" in mirror_reason((), (), (unseen,))
 
 
 def test_masks_are_used_where_cropping_leaves_little():
@@ -341,8 +445,8 @@ def test_more_memory_allows_a_larger_patch():
             ["3, 5 and 5 times", "5x7x7", "32 to 320 features", "million weights"],
         ),
         ("batch Dice", "3d_fullres", "on", ["7.36%"]),
-        ("mirror axes", "2d", "y, x", ["all axes"]),
-        ("memory of a training step", "3d_fullres", "7.16 GB", ["within 8 GB", "activations"]),
+        ("mirror axes", "2d", "y, x", ["no two structures forbid an axis", "4 passes per patch"]),
+        ("memory of a training step", "3d_fullres", "6.98 GB", ["within 8 GB", "activations"]),
     ],
 )
 def test_decisions_state_value_and_numbers(what, configuration, value, words):

@@ -1,0 +1,54 @@
+"""The spacing that images are resampled to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoseg.core.fingerprint import Fingerprint
+from autoseg.core.geometry import Triple
+from autoseg.core.plan import Decision
+from autoseg.plan import reasons
+
+ANISOTROPY_THRESHOLD = 3
+COARSE_SPACING_PERCENTILE = 10
+
+
+def target_spacing(
+    fingerprint: Fingerprint, wanted: Triple | None
+) -> tuple[tuple[float, ...], Decision]:
+    """Spacing of the full resolution.
+
+    Args:
+        fingerprint: the measured training cases.
+        wanted: what the user asked for, mm; None to derive it.
+
+    Returns:
+        mm, in the axis order of the raw images, and why.
+    """
+    if wanted is not None:
+        decision = Decision(
+            what="target spacing", value=reasons.mm(wanted), reason="given by the user"
+        )
+        return wanted, decision
+    spacings = np.array([case.spacing for case in fingerprint.cases])
+    shape = np.median([case.shape for case in fingerprint.cases], axis=0)
+    target = np.median(spacings, axis=0)
+    reason = f"median of {len(spacings)} cases"
+    worst = int(np.argmax(target))
+    finer_spacing, fewest_others = np.delete(target, worst).max(), np.delete(shape, worst).min()
+    is_coarse = target[worst] > ANISOTROPY_THRESHOLD * finer_spacing
+    if is_coarse and shape[worst] * ANISOTROPY_THRESHOLD < fewest_others:
+        percentile = np.percentile(spacings[:, worst], COARSE_SPACING_PERCENTILE)
+        reason += (
+            f"; along {reasons.AXIS_NAMES[worst]} the {COARSE_SPACING_PERCENTILE}th percentile "
+            f"{percentile:.4g} mm instead of the median {target[worst]:.4g} mm, because that is "
+            f"over {ANISOTROPY_THRESHOLD} times the {finer_spacing:.4g} mm of the other axes and "
+            f"{shape[worst]:g} voxels are under a third of their {fewest_others:g}"
+        )
+        if percentile < finer_spacing:
+            # The transpose puts the coarsest axis first, and this one is to stay the coarsest.
+            percentile = finer_spacing + 1e-5
+            reason += "; raised to just above the spacing of the other axes"
+        target[worst] = percentile
+    spacing = tuple(float(mm) for mm in target)
+    return spacing, Decision(what="target spacing", value=reasons.mm(spacing), reason=reason)
