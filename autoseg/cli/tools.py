@@ -1,7 +1,8 @@
-"""``evaluate``, ``overlay``, ``demo`` and ``doctor``."""
+"""``init``, ``evaluate``, ``overlay``, ``demo`` and ``doctor``."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +16,51 @@ from autoseg.cli.options import (
     WorkersOption,
     WorkspaceOption,
 )
+from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
     from autoseg.core.labels import LabelSpace
+    from autoseg.init.stage import Described
+
+_MOST_FILES_NAMED = 3
+_MOST_LABELS_LISTED = 12
+
+
+def init(
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder of images and label maps, or its name.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The description, a dataset.json; cases.csv comes beside it. In the workspace by "
+            "default.",
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    workers: WorkersOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Look at a folder in a layout of its own and write its description.
+
+    Finds out which files are images and which label maps, channels, label values, patients.
+    """
+    set_up_logging(verbose, quiet)
+    from autoseg.init.stage import describe_folder
+    from autoseg.io.workspace import find_workspace
+
+    file = None if output is None else _description(output)
+    place = find_workspace(workspace)
+    root = place.locate_dataset(folder)
+    file = file or place.task(root.name).description_file
+    with progress_bar("looking", quiet) as progress:
+        described = describe_folder(root, file, workers, progress)
+    if not quiet:
+        _print_described(described, folder if output is None else file.parent)
 
 
 def evaluate(
@@ -92,6 +135,62 @@ def doctor() -> None:
             typer.echo(f"  {' ' * 12} {finding.problem}")
     things = "1 thing" if problems == 1 else f"{problems} things"
     typer.echo(f"{things} to look at" if problems else "nothing stands in the way")
+
+
+def _description(output: Path) -> Path:
+    from autoseg.io.dataset_json import DESCRIPTION
+
+    path = output.expanduser().resolve()
+    if path.name != DESCRIPTION or path.is_dir():
+        raise AutosegError(
+            f"-o {output}: a description is found by its name, {DESCRIPTION}",
+            remedy=f"write for example -o {output.with_suffix('') / DESCRIPTION}",
+        )
+    return path
+
+
+def _print_described(described: Described, task: str | Path) -> None:
+    dataset, layout = described.dataset, described.layout
+    known = "" if layout is None else f", as its layout ({layout}) says"
+    typer.echo(f"{dataset.name}: {_num_cases(len(dataset.cases))}{known}")
+    reasons = described.reasons or ("",) * len(dataset.channels)
+    for channel, reason in zip(dataset.channels, reasons, strict=True):
+        typer.echo(f"  channel {channel}{reason and f': {reason}'}")
+    _print_labels(described)
+    groups = {case.group for case in dataset.cases if case.group is not None}
+    if groups:
+        typer.echo(f"  patients: {len(groups)} with a group, whose cases stay in one fold")
+    for left in described.left_out:
+        names = [path.as_posix() for path in left.files[:_MOST_FILES_NAMED]]
+        more = ", ..." if len(left.files) > len(names) else ""
+        typer.echo(f"  left out: {len(left.files)} {left.why} ({', '.join(names)}{more})")
+    for remark in described.remarks:
+        typer.echo(f"  note: {remark}")
+    state = "" if described.is_new else " (was there already, the same)"
+    typer.echo(f"description: {described.description}{state}")
+    quoted = shlex.quote(str(task))
+    typer.echo(f"next: autoseg check {quoted}, then autoseg plan {quoted}")
+
+
+def _print_labels(described: Described) -> None:
+    """One line per structure; where there are many, one for all that every case has."""
+    labels, total = described.dataset.labels, len(described.dataset.cases)
+    presence = described.presence or {}
+    everywhere = [s for s in labels.structures if presence.get(s.name, total) == total]
+    if len(everywhere) > _MOST_LABELS_LISTED:
+        names = ", ".join(structure.name for structure in everywhere[:_MOST_FILES_NAMED])
+        typer.echo(f"  {len(everywhere)} labels in every case: {names}, ...")
+    for structure in labels.structures:
+        if structure not in everywhere or len(everywhere) <= _MOST_LABELS_LISTED:
+            values = ", ".join(map(str, structure.values))
+            where = f": in {presence[structure.name]} of {_num_cases(total)}" if presence else ""
+            typer.echo(f"  label {values} {structure.name}{where}")
+    if labels.ignore is not None:
+        typer.echo(f"  label {labels.ignore} ignore")
+
+
+def _num_cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
 
 
 def _labels_of(workspace: Path | None, task: str | None) -> LabelSpace | None:
