@@ -24,6 +24,7 @@ from autoseg.pipeline import (
 )
 from autoseg.plan.planner import PlanRequest
 from autoseg.train.inputs import TrainingChanges, TrainRequest
+from autoseg.train.stage import train_fold
 
 SHORT = {"epochs": 1, "steps_per_epoch": 2, "validation_steps": 1}
 REQUEST = TrainRequest(
@@ -130,6 +131,16 @@ def test_held_out_images_that_went_missing_are_named(task, toy, tmp_path):
         train_and_validate(task, REQUEST)
 
 
+@pytest.mark.slow
+def test_held_out_cases_that_left_the_data_set_are_named_with_the_remedy(task):
+    assert train_fold(task, REQUEST)
+    dataset = artifacts.load(task.task_file, Dataset)
+    kept = tuple(case for case in dataset.cases if case.name != "ball_05")
+    artifacts.save(task.task_file, dataset.model_copy(update={"cases": kept}))
+    with pytest.raises(AutosegError, match=r"1 held-out cases .* 'ball_05'; put them back and run"):
+        validate(task, REQUEST)
+
+
 def test_an_interrupted_training_says_that_all_is_saved(task, monkeypatch):
     monkeypatch.setattr("autoseg.train.stage.train_fold", lambda *_: False)
     with pytest.raises(InterruptedRunError, match="all is saved; repeat the command"):
@@ -142,6 +153,13 @@ def test_the_whole_path_scores_every_fold(toy, tmp_path):
     reports = run_task(Workspace(tmp_path / "workspace"), raw, SMALL, REQUEST)
     held_out = {fold: [case.name for case in r.cases] for fold, r in reports.items()}
     assert held_out == {"fold0": ["ball_01"], "fold1": ["ball_00"]}
+
+
+@pytest.mark.slow
+def test_a_single_case_can_be_trained_on(tmp_path):
+    raw = write_toy_dataset(tmp_path / "Task04_One", num_cases=1)
+    workspace = Workspace(tmp_path / "workspace")
+    assert run_task(workspace, raw, SMALL, REQUEST, "everything") == {"everything": None}
 
 
 @pytest.mark.parametrize(("configuration", "fold"), [("3d_fulres", "0"), ("2d", "9")])

@@ -55,7 +55,8 @@ def _start(
 
 
 for _command in (
-    *(data.plan, data.preprocess, training.train, training.predict, training.validate),
+    *(tools.init, data.check, data.plan, data.preprocess),
+    *(training.train, training.predict, training.validate),
     *(tools.evaluate, tools.overlay, training.run, tools.demo, tools.doctor),
 ):
     app.command()(_command)

@@ -27,11 +27,11 @@ class IntensityStats(Frozen):
 
 
 class FileStamp(Frozen):
-    """What a file looked like when it was read.
+    """What a file, or a folder that is an image, looked like when it was read.
 
     Attributes:
-        size_bytes: its size.
-        mtime_ns: its time of modification.
+        size_bytes: its size; of a folder, that of all its files.
+        mtime_ns: its time of modification; of a folder, the newest.
         digest: hash of its content.
     """
 
@@ -68,6 +68,20 @@ class StructureMeasure(Frozen):
     stds: tuple[float, ...]
 
 
+class Remark(Frozen):
+    """Something a user should know about a file, noticed when it was read.
+
+    Attributes:
+        kind: as in ``problem.KINDS``.
+        finding: what was found.
+        file: position of the file among the case's, as in ``CaseFingerprint.files``.
+    """
+
+    kind: str
+    finding: str
+    file: int
+
+
 class CaseFingerprint(Frozen):
     """One case, measured.
 
@@ -81,7 +95,11 @@ class CaseFingerprint(Frozen):
         orientation: where the axes point, as ``Geometry.orientation`` says.
         channels: range of the values of each channel.
         structures: measurements of each index 1..n of the label space; None if it is absent.
+            Empty, as is ``label_voxels``, if the label map could not be used.
         files: stamps of image files and label file, in that order.
+        content: hash of shape and voxels, however the files store them; None if not made.
+        patient: hash of the patient's identity in the files' headers; None where they have none.
+        remarks: what a user should know but does not stop planning.
     """
 
     name: str
@@ -94,6 +112,9 @@ class CaseFingerprint(Frozen):
     channels: tuple[ChannelRange, ...]
     structures: tuple[StructureMeasure | None, ...]
     files: tuple[FileStamp, ...]
+    content: str | None = None
+    patient: str | None = None
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def source(self) -> str:
@@ -108,7 +129,7 @@ class Fingerprint(Artifact):
     Attributes:
         label_values: file values by index, as ``LabelSpace.values`` gives them.
         cases: sorted by name.
-        intensities: one entry per channel.
+        intensities: one entry per channel; none if no case has a labelled voxel.
     """
 
     FORMAT: ClassVar[int] = 2

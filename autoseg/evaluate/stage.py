@@ -16,8 +16,8 @@ from autoseg.core.progress import Progress, silent
 from autoseg.errors import DataError
 from autoseg.evaluate.overlap import score_case
 from autoseg.io import artifacts
-from autoseg.io.dataset_folder import label_files
 from autoseg.io.images import read_labels
+from autoseg.io.predict_inputs import label_files
 from autoseg.io.workspace import REPORT_NAME
 from autoseg.workers import map_cases, num_workers
 
@@ -163,7 +163,8 @@ def evaluate_pairs(
 
 def _score(job: tuple[Pair, LabelSpace]) -> _Scored:
     pair, labels = job
-    prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
+    prediction = read_labels(pair.prediction, labels)
+    reference = read_labels(pair.reference, labels)
     if prediction.geometry.shape != reference.geometry.shape:
         raise DataError(
             f"{prediction.geometry.shape} voxels (z, y, x), its reference has "
@@ -188,7 +189,7 @@ def _indices(label_map: LabelMap, labels: LabelSpace, path: Path) -> np.ndarray:
 
 
 def _fits(labels: LabelSpace, pair: Pair) -> bool:
-    found = (read_labels(path).array for path in (pair.prediction, pair.reference))
+    found = (read_labels(path, labels).array for path in (pair.prediction, pair.reference))
     return not any(labels.undeclared(np.unique(array)) for array in found)
 
 

@@ -70,7 +70,7 @@ def _row(case: CasePicture, labels: LabelSpace) -> OverlayRow:
     image = read_image(case.images)
     panels = []
     for title, file in case.maps:
-        array = read_labels(file).array
+        array = read_labels(file, labels).array
         if array.shape != image.geometry.shape:
             raise DataError(
                 f"{array.shape} voxels (z, y, x), the image has {image.geometry.shape}", place=file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -20,7 +21,6 @@ from autoseg.core.fingerprint import (
 )
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace
-from autoseg.errors import DataError
 from autoseg.imaging.boxes import bounding_box, crop, nonzero_mask
 
 MOST_VALUES = 10_000
@@ -66,7 +66,7 @@ class Measurement:
 def measure_case(
     name: str,
     image: Image,
-    labels: npt.NDArray[np.int16],
+    labels: npt.NDArray[np.int16] | None,
     label_space: LabelSpace,
     files: Sequence[FileStamp],
 ) -> Measurement:
@@ -75,7 +75,7 @@ def measure_case(
     Args:
         name: the case's name.
         image: all channels.
-        labels: indices, ``(z, y, x)``.
+        labels: indices, ``(z, y, x)``; None if the label map cannot be used.
         label_space: what the indices mean.
         files: stamps of the case's files.
 
@@ -87,7 +87,8 @@ def measure_case(
         intensities are counted, not drawn at random.
     """
     box = bounding_box(nonzero_mask(image.array))
-    inside = crop(labels, box)
+    num_structures = 0 if labels is None else label_space.num_classes - 1
+    inside = np.zeros(box.shape, np.int16) if labels is None else crop(labels, box)
     foreground = inside > 0
     if label_space.ignore_index is not None:
         foreground &= inside != label_space.ignore_index
@@ -98,17 +99,25 @@ def measure_case(
         shape=(z, y, x),
         spacing=image.geometry.spacing,
         relative_size=prod(box.shape) / prod(image.geometry.shape),
-        label_voxels=tuple(counts[1 : label_space.num_classes].tolist()),
+        label_voxels=tuple(counts[1 : num_structures + 1].tolist()),
         original_shape=image.geometry.shape,
         orientation=image.geometry.orientation,
         channels=tuple(_range_of(channel) for channel in image.array),
-        structures=_structures(image, labels, label_space.num_classes - 1),
+        structures=() if labels is None else _structures(image, labels, num_structures),
         files=tuple(files),
+        content=_content_of(image),
     )
     if not foreground.any():
         return Measurement(case=case, sketches=())
     sketches = tuple(sketch(crop(channel, box)[foreground]) for channel in image.array)
     return Measurement(case=case, sketches=sketches)
+
+
+def _content_of(image: Image) -> str:
+    content = hashlib.blake2b(repr(image.array.shape).encode(), digest_size=8)
+    for channel in image.array:
+        content.update(np.ascontiguousarray(channel).data)
+    return content.hexdigest()
 
 
 def _range_of(channel: npt.NDArray[np.float32]) -> ChannelRange:
@@ -184,24 +193,16 @@ def summarise(
         label_space: what the indices mean.
 
     Returns:
-        The fingerprint, cases sorted by name.
-
-    Raises:
-        DataError: if no case has any foreground.
+        The fingerprint, cases sorted by name; without intensities if no case has foreground.
     """
     cases = sorted((m.case for m in measurements), key=lambda case: case.name)
     with_foreground = [m.sketches for m in measurements if m.sketches]
-    if not with_foreground:
-        raise DataError(
-            "no case has a labelled voxel",
-            remedy="check that the declared label values are those in the label maps",
-        )
     return Fingerprint(
         label_values=label_space.values,
         cases=tuple(cases),
         intensities=tuple(
             combine([sketches[channel] for sketches in with_foreground])
-            for channel in range(num_channels)
+            for channel in range(num_channels if with_foreground else 0)
         ),
     )
 

@@ -1,30 +1,56 @@
-"""Raw images -> a fingerprint."""
+"""Raw images -> a fingerprint, and what is wrong with them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from autoseg.core.dataset import Dataset
-from autoseg.core.fingerprint import FileStamp, Fingerprint
+from autoseg.core.fingerprint import Fingerprint, Remark
 from autoseg.core.labels import LabelSpace
+from autoseg.core.problem import Problem
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import DataError
 from autoseg.fingerprint.measure import Measurement, measure_case, summarise
-from autoseg.io import atomic
-from autoseg.io.images import check_same_grid, read_geometry, read_image, read_labels
-from autoseg.workers import map_cases, num_workers
+from autoseg.io.case_files import largest_case_voxels, read_case
+from autoseg.io.stamps import are_unchanged, stamp
+from autoseg.workers import Outcome, map_cases, num_workers
 
 logger = logging.getLogger(__name__)
 
-MOST_LISTED = 5
 BYTES_PER_VOXEL = 20
 """While measuring: the file's numbers, float32, masks and the labels in two types."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredCase:
+    """What became of one case.
+
+    Attributes:
+        measurement: what was measured; None if the image cannot be used.
+        problems: what is wrong with its files.
+    """
+
+    measurement: Measurement | None
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A data set, measured.
+
+    Attributes:
+        fingerprint: all cases whose images can be used, those of broken label maps too, so
+            that cases can be compared: fit to plan with only if there is no error among the
+            problems. None if there is no such case.
+        problems: what is wrong with the files of single cases.
+        cases: what was read this time, by name; empty if nothing had changed.
+    """
+
+    fingerprint: Fingerprint | None
+    problems: tuple[Problem, ...]
+    cases: Mapping[str, MeasuredCase] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +62,14 @@ class _Job:
     num_channels: int
 
 
-def fingerprint_dataset(
+def measure_dataset(
     dataset: Dataset,
     known: Fingerprint | None = None,
     workers: int | None = None,
     progress: Progress = silent,
-) -> Fingerprint:
+    *,
+    done: Mapping[str, MeasuredCase] | None = None,
+) -> Measured:
     """Measure every case of a data set, unless no file has changed since the last time.
 
     Args:
@@ -49,33 +77,35 @@ def fingerprint_dataset(
         known: an earlier fingerprint, if there is one.
         workers: processes; None for as many as fit.
         progress: called after each case.
+        done: cases that were measured a moment ago and need not be read again.
 
     Returns:
-        The fingerprint; the known one if it still holds.
-
-    Raises:
-        DataError: if cases cannot be measured; all of them are named at once.
+        The fingerprint, the known one if it still holds, and the problems of all cases.
     """
     if known is not None and _still_holds(known, dataset):
         logger.debug("no file has changed: the fingerprint is kept")
-        return known
+        return Measured(fingerprint=known, problems=_noted(known, dataset))
+    done = done or {}
     jobs = [(case.name, _job(dataset, case.name)) for case in dataset.cases]
-    processes = num_workers(workers, _bytes_of_largest(dataset))
+    jobs = [job for job in jobs if job[0] not in done]
+    processes = num_workers(workers, largest_case_voxels(dataset) * BYTES_PER_VOXEL)
     outcomes = map_cases(_measure, jobs, processes, progress)
-    _refuse_failures([f"{o.name}: {o.error}" for o in outcomes if o.error is not None])
-    measurements = [o.value for o in outcomes if o.value is not None]
-    return summarise(measurements, len(dataset.channels), dataset.labels)
+    read = {outcome.name: _settle(outcome) for outcome in outcomes}
+    cases = {case.name: (read | dict(done))[case.name] for case in dataset.cases}
+    measurements = [case.measurement for case in cases.values() if case.measurement is not None]
+    fingerprint = None
+    if measurements:
+        fingerprint = summarise(measurements, len(dataset.channels), dataset.labels)
+    problems = tuple(problem for case in cases.values() for problem in case.problems)
+    return Measured(fingerprint=fingerprint, problems=problems, cases=cases)
 
 
-def _bytes_of_largest(dataset: Dataset) -> int:
-    """Memory the case with the largest file takes while it is measured; 0 if it is broken."""
-    files = [path for case in dataset.cases for path in dataset.image_paths(case)]
-    try:
-        largest = max(files, key=lambda path: path.stat().st_size)
-        geometry, _ = read_geometry(largest)
-    except (OSError, DataError):
-        return 0
-    return prod(geometry.shape) * len(dataset.channels) * BYTES_PER_VOXEL
+def _settle(outcome: Outcome[MeasuredCase]) -> MeasuredCase:
+    """A case that took its worker with it, or met an error nobody foresaw, is unreadable."""
+    if outcome.value is not None:
+        return outcome.value
+    problem = Problem(kind="unreadable", finding=str(outcome.error), case=outcome.name)
+    return MeasuredCase(measurement=None, problems=(problem,))
 
 
 def _job(dataset: Dataset, name: str) -> _Job:
@@ -89,31 +119,24 @@ def _job(dataset: Dataset, name: str) -> _Job:
     )
 
 
-def _measure(job: _Job) -> Measurement:
-    image, label_map = read_image(job.images), read_labels(job.label)
-    if image.num_channels != job.num_channels:
-        raise DataError(
-            f"{image.num_channels} channels, but {job.num_channels} are declared",
-            place=job.images[0],
-        )
-    check_same_grid(image.geometry, label_map.geometry, job.label, "the image's grid")
-    unknown = job.labels.undeclared(np.unique(label_map.array))
-    if unknown:
-        raise DataError(
-            f"label values {list(unknown)} are not declared",
-            place=job.label,
-            remedy="declare them under 'labels' of dataset.json",
-        )
-    indices = job.labels.to_indices(label_map.array)
-    stamps = [stamp(path) for path in (*job.images, job.label)]
-    return measure_case(job.name, image, indices, job.labels, stamps)
-
-
-def stamp(path: Path) -> FileStamp:
-    """What a file looks like now."""
-    status = path.stat()
-    return FileStamp(
-        size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, digest=atomic.digest(path)
+def _measure(job: _Job) -> MeasuredCase:
+    files = read_case(job.name, job.images, job.label, job.labels, job.num_channels)
+    if files.image is None:
+        return MeasuredCase(measurement=None, problems=files.problems)
+    paths = (*job.images, job.label)
+    stamps = [stamp(path) for path in paths if path.exists()]
+    measurement = measure_case(job.name, files.image, files.labels, job.labels, stamps)
+    noted = {
+        "patient": files.patient,
+        "remarks": tuple(
+            Remark(kind=problem.kind, finding=problem.finding, file=paths.index(problem.file))
+            for problem in files.problems
+            if problem.file is not None and not problem.is_error
+        ),
+    }
+    case = measurement.case.model_copy(update=noted)
+    return MeasuredCase(
+        measurement=Measurement(case=case, sketches=measurement.sketches), problems=files.problems
     )
 
 
@@ -129,29 +152,20 @@ def _still_holds(known: Fingerprint, dataset: Dataset) -> bool:
     ):
         return False
     return all(
-        _are_unchanged((*dataset.image_paths(case), dataset.label_path(case)), seen.files)
+        are_unchanged((*dataset.image_paths(case), dataset.label_path(case)), seen.files)
         for case, seen in zip(dataset.cases, known.cases, strict=True)
     )
 
 
-def _are_unchanged(paths: Sequence[Path], seen: Sequence[FileStamp]) -> bool:
-    return len(paths) == len(seen) and all(map(_is_unchanged, paths, seen))
-
-
-def _is_unchanged(path: Path, seen: FileStamp) -> bool:
-    """Size and time first; the content only where the time alone differs."""
-    status = path.stat()
-    if status.st_size != seen.size_bytes:
-        return False
-    return status.st_mtime_ns == seen.mtime_ns or atomic.digest(path) == seen.digest
-
-
-def _refuse_failures(problems: Sequence[str]) -> None:
-    if problems:
-        listed = " | ".join(problems[:MOST_LISTED])
-        more = len(problems) - MOST_LISTED
-        raise DataError(
-            f"{len(problems)} cases cannot be used: {listed}"
-            + (f" | and {more} more" if more > 0 else ""),
-            remedy="mend or remove them and repeat the command",
-        )
+def _noted(known: Fingerprint, dataset: Dataset) -> tuple[Problem, ...]:
+    """What was noticed when the files were read."""
+    problems: list[Problem] = []
+    for case, seen in zip(dataset.cases, known.cases, strict=True):
+        paths = (*dataset.image_paths(case), dataset.label_path(case))
+        problems += [
+            Problem(
+                kind=remark.kind, finding=remark.finding, case=case.name, file=paths[remark.file]
+            )
+            for remark in seen.remarks
+        ]
+    return tuple(problems)

@@ -183,16 +183,25 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def digest(path: Path) -> str:
-    """Hash the content of a file.
+    """Hash the content of a file, or names and content of all files of a folder.
 
     Returns:
         16 hexadecimal digits (BLAKE2b, 64 bits).
 
     Raises:
-        OSError: if the file cannot be read.
+        OSError: if it cannot be read.
     """
+    if path.is_dir():
+        parts = [f"{file.relative_to(path).as_posix()}\0{digest(file)}" for file in files_of(path)]
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All files of a folder and of those below it, sorted; hidden files are left out."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _refusal(place: Path, error: OSError) -> AutosegError:

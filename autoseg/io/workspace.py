@@ -137,6 +137,11 @@ class TaskFolder:
         return self.root / "task.json"
 
     @property
+    def description_file(self) -> Path:
+        """The description of raw data that brought none, as ``autoseg init`` writes it."""
+        return self.root / "dataset.json"
+
+    @property
     def fingerprint_file(self) -> Path:
         """What was measured: a ``Fingerprint``."""
         return self.root / "fingerprint.json"
@@ -145,6 +150,16 @@ class TaskFolder:
     def splits_file(self) -> Path:
         """The folds: ``Splits``."""
         return self.root / "splits.json"
+
+    @property
+    def mended(self) -> Path:
+        """Folder of the mended copies of raw files."""
+        return self.root / "mended"
+
+    @property
+    def mended_file(self) -> Path:
+        """What was mended: ``Mends``."""
+        return self.mended / "mended.json"
 
     @property
     def plans(self) -> Path:

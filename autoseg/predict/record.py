@@ -46,7 +46,7 @@ def combined_hash(parts: Sequence[str]) -> str:
 
 
 def file_hash(paths: Sequence[Path]) -> str:
-    """A hash of the content of several files.
+    """A hash of the content of several files, or of folders that are images.
 
     Raises:
         OSError: if one cannot be read.

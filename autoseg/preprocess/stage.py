@@ -164,7 +164,7 @@ def _job(
 
 
 def _prepare_case(job: _Job) -> None:
-    image, label_map = read_image(job.images), read_labels(job.label)
+    image, label_map = read_image(job.images), read_labels(job.label, job.labels)
     indices = job.labels.to_indices(label_map.array)
     prepared = prepare(image.array, image.geometry.spacing, job.recipe, indices)
     assert prepared.labels is not None

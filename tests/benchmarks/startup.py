@@ -12,7 +12,7 @@ import sys
 import time
 
 COMMANDS = (
-    *("plan", "preprocess", "train", "predict", "validate"),
+    *("init", "check", "plan", "preprocess", "train", "predict", "validate"),
     *("evaluate", "overlay", "run", "demo", "doctor"),
 )
 

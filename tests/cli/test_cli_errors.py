@@ -54,7 +54,7 @@ def test_a_folder_that_is_no_data_set_says_what_was_looked_for(here):
 def test_a_missing_label_is_named(here, toy):
     shutil.copytree(toy.raw, here / "Task02_Gap")
     (here / "Task02_Gap" / "labelsTr" / "ball_03.nii.gz").unlink()
-    assert_refused(call("plan", "Task02_Gap"), "Task02_Gap", "labelsTr/ball_03.nii.gz is missing")
+    assert_refused(call("plan", "Task02_Gap"), "Task02_Gap", "labelsTr/ball_03.nii.gz: missing")
 
 
 def test_an_unknown_task_is_not_mistaken_for_the_current_one(here):

@@ -37,6 +37,78 @@ def test_a_plan_says_what_was_decided_and_why(here):
     assert lines[-1] == "next: autoseg preprocess"
 
 
+def test_a_plan_says_how_the_folds_were_made(here, task):
+    lines = call("plan", TASK).out.splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("  folds ")]
+    assert lines[place].split() == ["folds", "5"]
+    assert lines[place + 1].strip() == (
+        "6 cases, sorted by name, shuffled with seed 12345 and dealt into 5 folds"
+    )
+    splits = json.loads((task / "splits.json").read_text())
+    splits["folds"].pop()
+    (task / "splits.json").write_text(json.dumps(splits))
+    lines = call("plan", TASK).out.splitlines()
+    assert lines[place].split() == ["folds", "4"]
+    assert lines[place + 1].strip().startswith("edited by hand; before: 6 cases, sorted")
+
+
+def test_a_single_case_is_planned_without_folds(here):
+    description = json.loads((here / TASK / "dataset.json").read_text())
+    description["training"] = description["training"][:1]
+    raw = here / "Task02_One"
+    raw.mkdir()
+    for part in ("imagesTr", "labelsTr"):
+        (raw / part).symlink_to(here / TASK / part)
+    (raw / "dataset.json").write_text(json.dumps(description))
+    called = call("plan", "Task02_One")
+    assert called.code == 0
+    lines = [line.strip() for line in called.out.splitlines()]
+    place = lines.index("a single case, of which none can be held out")
+    assert lines[place - 1].split() == ["folds", "none"]
+    refused = call("train", "2d", "0")
+    assert_refused(refused, "Task02_One", "there are no folds: a single case", "'everything'")
+
+
+def test_mirror_axes_are_explained_with_their_price(here):
+    out = call("plan", TASK).out
+    assert "no two structures forbid an axis; prediction takes 8 passes per patch" in out
+    out = call("plan", TASK, "--plan", "none", "--mirror-axes", "none").out
+    assert "given by the user; prediction takes 1 pass per patch" in out
+
+
+def test_all_axes_are_mirrored_on_request_or_for_compatibility(here, task):
+    for name, words in [("all", ["--mirror-axes", "all"]), ("like", ["--compatible"])]:
+        assert_done(call("plan", TASK, "--plan", name, "-q", *words))
+        plan = json.loads((task / "plans" / f"{name}.json").read_text())
+        assert plan["configurations"]["3d_fullres"]["training"]["mirror_axes"] == [0, 1, 2]
+    assert "as in nnU-Net (--compatible)" in (task / "plans" / "like.json").read_text()
+    assert "given by the user" in (task / "plans" / "all.json").read_text()
+
+
+@pytest.fixture
+def grown(here, task):
+    """A task that was planned before its last case came."""
+    for file in (task / "task.json", task / "fingerprint.json"):
+        data = json.loads(file.read_text())
+        data["cases"].pop()
+        file.write_text(json.dumps(data))
+    splits = json.loads((task / "splits.json").read_text())
+    for fold in splits["folds"]:
+        for part in ("train", "validation"):
+            fold[part] = [name for name in fold[part] if name != "ball_05"]
+    (task / "splits.json").write_text(json.dumps(splits))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("preprocess", "3d_fullres"), ("train", "3d_fulres", "all"), ("validate", "2d", "all")],
+)
+def test_later_commands_warn_once_of_cases_that_came_since_the_plan(grown, words):
+    warnings = [line for line in call(*words).err.splitlines() if line.startswith("warning")]
+    changed = "1 case is new (the first is 'ball_05') since the plan was made"
+    assert warnings == [f"warning: {changed}: repeat autoseg plan {TASK}"]
+
+
 def test_a_quiet_plan_says_nothing(here):
     called = call("plan", TASK, "-q")
     assert_done(called)

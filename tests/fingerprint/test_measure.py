@@ -5,7 +5,6 @@ from autoseg.core.fingerprint import ChannelRange
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.errors import DataError
 from autoseg.fingerprint.measure import MOST_VALUES, combine, measure_case, sketch, summarise
 
 LABELS = LabelSpace(structures=(Structure(name="a", values=(1,)), Structure(name="b", values=(2,))))
@@ -114,11 +113,39 @@ def test_a_case_without_foreground_counts_for_shape_only():
     assert fingerprint.intensities == summarise([measure()], 1, LABELS).intensities
 
 
-def test_a_data_set_without_any_foreground_is_refused():
+def test_a_data_set_without_any_foreground_has_no_intensities():
     image, indices = published_case()
     empty = measure_case("empty", image, np.zeros_like(indices), LABELS, ())
-    with pytest.raises(DataError, match="no case has a labelled voxel"):
-        summarise([empty], 1, LABELS)
+    fingerprint = summarise([empty], 1, LABELS)
+    assert fingerprint.intensities == ()
+    assert fingerprint.cases == (empty.case,)
+
+
+def test_an_image_whose_label_map_cannot_be_used_is_measured_without():
+    image, indices = published_case()
+    with_labels = measure_case("c", image, indices, LABELS, ()).case
+    without = measure_case("c", image, None, LABELS, ()).case
+    assert (without.label_voxels, without.structures) == ((), ())
+    assert without.shape == with_labels.shape
+    assert without.channels == with_labels.channels
+
+
+def test_the_same_voxels_have_the_same_content_whatever_their_place():
+    image, _ = published_case()
+    moved = Image(
+        array=image.array.copy(), geometry=Geometry(shape=image.geometry.shape, spacing=(1, 1, 1))
+    )
+    changed = Image(array=image.array.copy(), geometry=image.geometry)
+    changed.array[0, 5, 5, 5] += 1
+    turned = Image(
+        array=np.ascontiguousarray(image.array.reshape(1, 40, 24, 32)),
+        geometry=Geometry(shape=(40, 24, 32), spacing=(1, 1, 1)),
+    )
+    content = [
+        measure_case("c", i, None, LABELS, ()).case.content for i in (image, moved, changed, turned)
+    ]
+    assert content[0] == content[1]
+    assert len(set(content)) == 3
 
 
 def test_every_structure_is_located_and_described():
