@@ -18,6 +18,7 @@ from autoseg.core.geometry import Geometry
 from autoseg.core.labels import LabelSpace
 from autoseg.core.problem import Problem
 from autoseg.core.progress import Progress, silent
+from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.io.case_files import largest_case_voxels
 from autoseg.io.formats import reader_of
@@ -294,7 +295,7 @@ def _told(wish: Mend, done: Counter[str], left_out: dict[str, LeftOut]) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+    return counted(number, what) if number else f"no {what}s"
 
 
 def _paths(raw: Dataset, case: Case) -> tuple[Path, ...]:

@@ -18,6 +18,7 @@ from autoseg.cli.options import (
     parse_gpu_memory,
     parse_numbers,
 )
+from autoseg.core.words import counted
 
 if TYPE_CHECKING:
     from autoseg.core.dataset import Splits
@@ -200,7 +201,7 @@ def print_plan(planned: PlannedTask, name: str) -> None:
     dataset = planned.dataset
     structures = ", ".join(dataset.labels.names)
     typer.echo(
-        f"{dataset.name}: {len(dataset.cases)} cases ({dataset.layout} layout), "
+        f"{dataset.name}: {counted(len(dataset.cases), 'case')} ({dataset.layout} layout), "
         f"channels {', '.join(dataset.channels)}, structures {structures}\n"
     )
     general = [d for d in planned.plan.decisions if d.configuration is None]

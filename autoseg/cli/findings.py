@@ -78,4 +78,6 @@ def _total(result: CheckResult) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
+    from autoseg.core.words import counted
+
+    return counted(number, what) if number else ""

@@ -16,6 +16,7 @@ from autoseg.cli.options import (
     WorkersOption,
     WorkspaceOption,
 )
+from autoseg.core.words import counted
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _description(output: Path) -> Path:
 def _print_described(described: Described, task: str | Path) -> None:
     dataset, layout = described.dataset, described.layout
     known = "" if layout is None else f", as its layout ({layout}) says"
-    typer.echo(f"{dataset.name}: {_num_cases(len(dataset.cases))}{known}")
+    typer.echo(f"{dataset.name}: {counted(len(dataset.cases), 'case')}{known}")
     reasons = described.reasons or ("",) * len(dataset.channels)
     for channel, reason in zip(dataset.channels, reasons, strict=True):
         typer.echo(f"  channel {channel}{reason and f': {reason}'}")
@@ -183,14 +184,12 @@ def _print_labels(described: Described) -> None:
     for structure in labels.structures:
         if structure not in everywhere or len(everywhere) <= _MOST_LABELS_LISTED:
             values = ", ".join(map(str, structure.values))
-            where = f": in {presence[structure.name]} of {_num_cases(total)}" if presence else ""
+            where = (
+                f": in {presence[structure.name]} of {counted(total, 'case')}" if presence else ""
+            )
             typer.echo(f"  label {values} {structure.name}{where}")
     if labels.ignore is not None:
         typer.echo(f"  label {labels.ignore} ignore")
-
-
-def _num_cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"
 
 
 def _labels_of(workspace: Path | None, task: str | None) -> LabelSpace | None:

@@ -37,6 +37,7 @@ from autoseg.cli.options import (
     find_place,
     parse_seconds,
 )
+from autoseg.core.words import counted
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ def _fold_names(text: str | None) -> tuple[str, ...]:
 def _report_predictions(predictions: list[Prediction], output: Path, quiet: bool) -> None:
     failed = [p for p in predictions if p.error is not None]
     if not quiet:
-        typer.echo(f"{len(predictions) - len(failed)} label maps in {output}")
+        typer.echo(f"{counted(len(predictions) - len(failed), 'label map')} in {output}")
     for prediction in failed:
         typer.echo(f"failed: {prediction.name}: {prediction.error}", err=True)
     if failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from autoseg.core.dataset import Splits
+from autoseg.core.words import counted
 
 
 def changed_cases(planned: Collection[str], now: Collection[str]) -> str | None:
@@ -49,7 +50,7 @@ def cases_beside_folds(splits: Splits, names: Collection[str]) -> str | None:
 
 
 def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} case{'' if len(names) == 1 else 's'}"
+    return counted(len(names), "case")
 
 
 def _are(names: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import product
-from statistics import median
 from typing import Literal, get_args
 
 import torch
@@ -192,7 +191,7 @@ def _describe(precision: Precision) -> str:
 def _time_candidates(
     candidates: Sequence[Precision], device: torch.device, dimensions: int
 ) -> dict[Precision, float]:
-    """Median seconds of a training step of a small block, without the hopeless candidates.
+    """Seconds of a training step of a small block, without the hopeless candidates.
 
     A tiny step first sorts out what this CPU only emulates, which can be a hundred times slower.
     """
@@ -202,7 +201,7 @@ def _time_candidates(
         quick = {c: min(_seconds(step), _seconds(step)) for c, step in tiny.items()}
         limit = _HOPELESS_SLOWDOWN * min(quick.values())
         size = _PROBE_SIZE[dimensions]
-        return _median_seconds(
+        return _least_seconds(
             {
                 candidate: _training_step(candidate, device, dimensions, size)
                 for candidate in candidates
@@ -211,8 +210,8 @@ def _time_candidates(
         )
 
 
-def _median_seconds(steps: Mapping[Precision, Callable[[], None]]) -> dict[Precision, float]:
-    """Time the steps in turn, so that other load on the machine meets all alike."""
+def _least_seconds(steps: Mapping[Precision, Callable[[], None]]) -> dict[Precision, float]:
+    """Time the steps in turn; the least time is the one other load disturbed least."""
     samples: dict[Precision, list[float]] = {candidate: [] for candidate in steps}
     start = time.perf_counter()
     for _ in range(_PROBE_ROUNDS):
@@ -220,7 +219,7 @@ def _median_seconds(steps: Mapping[Precision, Callable[[], None]]) -> dict[Preci
             samples[candidate].append(_seconds(step))
         if time.perf_counter() - start > _PROBE_LIMIT_S:
             break
-    return {candidate: median(times) for candidate, times in samples.items()}
+    return {candidate: min(times) for candidate, times in samples.items()}
 
 
 def _training_step(

@@ -12,6 +12,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Triple
 from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Axes, Configuration, Decision, Plan, TrainingSpec
+from autoseg.core.words import counted
 from autoseg.errors import AutosegError, DataError
 from autoseg.imaging.normalize import scheme_of, uses_mask
 from autoseg.plan import reasons
@@ -399,7 +400,7 @@ def _median_shape_decision(grid: Grid, task: _Task) -> Decision:
     return Decision(
         what="median shape",
         value=f"{reasons.by(grid.median_shape)} voxels",
-        reason=f"of {task.num_cases} cases resampled to {reasons.mm(grid.spacing)}",
+        reason=f"of {counted(task.num_cases, 'case')} resampled to {reasons.mm(grid.spacing)}",
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.geometry import Triple
 from autoseg.core.plan import Decision
+from autoseg.core.words import counted
 from autoseg.plan import reasons
 
 ANISOTROPY_THRESHOLD = 3
@@ -33,7 +34,7 @@ def target_spacing(
     spacings = np.array([case.spacing for case in fingerprint.cases])
     shape = np.median([case.shape for case in fingerprint.cases], axis=0)
     target = np.median(spacings, axis=0)
-    reason = f"median of {len(spacings)} cases"
+    reason = f"median of {counted(len(spacings), 'case')}"
     worst = int(np.argmax(target))
     finer_spacing, fewest_others = np.delete(target, worst).max(), np.delete(shape, worst).min()
     is_coarse = target[worst] > ANISOTROPY_THRESHOLD * finer_spacing

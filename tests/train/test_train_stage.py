@@ -17,6 +17,7 @@ from autoseg.core.plan import Plan, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import artifacts, bundle
 from autoseg.io.task import load_dataset, load_fingerprint
+from autoseg.networks import precision
 from autoseg.networks.precision import Precision
 from autoseg.networks.residual_unet import ResidualUNet
 from autoseg.plan.planner import PlanRequest
@@ -34,6 +35,12 @@ SHORT = TrainingChanges(epochs=2, steps_per_epoch=3, validation_steps=1)
 @pytest.fixture(scope="module")
 def trained_toy(tmp_path_factory):
     return make_toy(tmp_path_factory.mktemp("train"))
+
+
+@pytest.fixture
+def even_clock(monkeypatch):
+    """Every probe takes as long as any other, so that two runs compute in the same layout."""
+    monkeypatch.setattr(precision, "_seconds", lambda step: 1.0)
 
 
 def request(**changes) -> TrainRequest:
@@ -98,7 +105,7 @@ def test_training_again_changes_nothing(trained_toy):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(trained_toy):
+def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(trained_toy, even_clock):
     train_fold(trained_toy.task, request(run="undisturbed"))
     steps = []
 
