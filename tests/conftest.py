@@ -72,7 +72,7 @@ class Toy:
 
 def make_toy(folder: Path, num_cases: int = NUM_CASES) -> Toy:
     """Write, measure, plan and prepare the toy data set."""
-    from autoseg.pipeline import plan_folder
+    from autoseg.pipeline.data import plan_folder
     from autoseg.plan.planner import PlanRequest
     from autoseg.preprocess.stage import preprocess_task
 

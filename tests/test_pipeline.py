@@ -7,21 +7,16 @@ from dataclasses import replace
 import pytest
 from conftest import write_toy_dataset
 
-from autoseg import pipeline
 from autoseg.core.dataset import Dataset
 from autoseg.core.metrics import Report
 from autoseg.demo import stage as demo_stage
 from autoseg.errors import AutosegError, DataError, InterruptedRunError, WorkspaceError
 from autoseg.io import artifacts
 from autoseg.io.workspace import TaskFolder, Workspace
-from autoseg.pipeline import (
-    parse_folds,
-    plan_folder,
-    run_demo,
-    run_task,
-    train_and_validate,
-    validate,
-)
+from autoseg.pipeline import demo as pipeline_demo
+from autoseg.pipeline.data import plan_folder
+from autoseg.pipeline.demo import run_demo
+from autoseg.pipeline.training import parse_folds, run_task, train_and_validate, validate
 from autoseg.plan.planner import PlanRequest
 from autoseg.train.inputs import TrainingChanges, TrainRequest
 from autoseg.train.stage import train_fold
@@ -188,8 +183,9 @@ def test_the_whole_path_keeps_an_edited_plan_unless_another_is_wished_for(
 
 @pytest.mark.slow
 def test_the_demonstration_ends_with_scores_of_unseen_cases_and_a_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "DEMO_TRAINING", pipeline.DEMO_TRAINING | SHORT)
-    monkeypatch.setattr(pipeline, "DEMO_FEATURES", 4)
+    short = pipeline_demo.DEMO_TRAINING | SHORT
+    monkeypatch.setattr(pipeline_demo, "DEMO_TRAINING", short)
+    monkeypatch.setattr(pipeline_demo, "DEMO_FEATURES", 4)
     monkeypatch.setattr(demo_stage, "NUM_TRAINING", 3)
     monkeypatch.setattr(demo_stage, "NUM_TEST", 2)
     result = run_demo(tmp_path / "kept", workers=0)

@@ -23,7 +23,7 @@ from autoseg.core.words import counted
 if TYPE_CHECKING:
     from autoseg.core.dataset import Splits
     from autoseg.core.plan import Decision
-    from autoseg.pipeline import PlannedTask
+    from autoseg.pipeline.data import PlannedTask
     from autoseg.plan.planner import PlanRequest
 
 TaskArgument = Annotated[
@@ -91,7 +91,7 @@ def check(
     set_up_logging(verbose, quiet)
     from autoseg.cli.findings import exit_code, print_findings
     from autoseg.io.workspace import find_workspace
-    from autoseg.pipeline import check_folder
+    from autoseg.pipeline.data import check_folder
 
     place = find_workspace(workspace)
     folder = place.locate_dataset(task)
@@ -121,7 +121,7 @@ def plan(
         plan_name, preset, gpu_memory, spacing, mirror_axes, base_features, compatible
     )
     from autoseg.io.workspace import find_workspace
-    from autoseg.pipeline import plan_folder
+    from autoseg.pipeline.data import plan_folder
 
     place = find_workspace(workspace)
     folder = place.locate_dataset(task)

@@ -114,7 +114,7 @@ def demo(
 ) -> None:
     """Do the whole path on generated data, in a few minutes."""
     set_up_logging(verbose, quiet)
-    from autoseg.pipeline import run_demo
+    from autoseg.pipeline.demo import run_demo
 
     with progress_bar("demo", quiet) as progress:
         result = run_demo(keep, workers, progress)

@@ -111,7 +111,7 @@ def train(
     from dataclasses import replace
 
     from autoseg.io.changes import warn_of_changes
-    from autoseg.pipeline import parse_folds, train_and_validate
+    from autoseg.pipeline.training import parse_folds, train_and_validate
 
     request = _request(
         configuration, fold, plan_name, run, device, precision, workers, changes, restart
@@ -244,7 +244,7 @@ def run(
     )
     changes = training_changes(epochs, max_time, seed)
     from autoseg.io.workspace import find_workspace
-    from autoseg.pipeline import run_task
+    from autoseg.pipeline.training import run_task
 
     place = find_workspace(workspace)
     folder = place.locate_dataset(task)

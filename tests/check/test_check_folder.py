@@ -19,7 +19,7 @@ from autoseg.io.mended import load_mends, write_copy
 from autoseg.io.readers.nifti import NiftiReader
 from autoseg.io.task import load_dataset
 from autoseg.io.workspace import Workspace
-from autoseg.pipeline import check_folder, plan_folder
+from autoseg.pipeline.data import check_folder, plan_folder
 from autoseg.plan.planner import PlanRequest
 from autoseg.preprocess.stage import preprocess_task
 

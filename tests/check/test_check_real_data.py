@@ -17,7 +17,7 @@ from autoseg.io.formats import READERS
 from autoseg.io.images import read_geometry
 from autoseg.io.readers.nifti import NiftiReader
 from autoseg.io.workspace import Workspace
-from autoseg.pipeline import check_folder, plan_folder
+from autoseg.pipeline.data import check_folder, plan_folder
 from autoseg.plan.planner import PlanRequest
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -8,7 +8,7 @@ from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io.changes import warn_of_changes
 from autoseg.io.task import load_dataset, load_fold
 from autoseg.io.workspace import TaskFolder
-from autoseg.pipeline import parse_folds
+from autoseg.pipeline.training import parse_folds
 
 
 @pytest.fixture

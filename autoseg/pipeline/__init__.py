@@ -1,0 +1,1 @@
+"""Stages put together: the only place where one stage follows another."""

@@ -1,0 +1,195 @@
+"""From planned data to trained and scored folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg.core.metrics import Report
+from autoseg.core.progress import Progress, silent
+from autoseg.errors import AutosegError, InterruptedRunError, WorkspaceError
+from autoseg.io import artifacts
+from autoseg.io.task import (
+    load_dataset,
+    load_plan,
+    load_splits,
+    no_such_fold,
+    planned_configuration,
+)
+from autoseg.io.workspace import EVERYTHING, TaskFolder, Workspace
+from autoseg.pipeline.data import plan_folder
+
+if TYPE_CHECKING:
+    from autoseg.plan.planner import PlanRequest
+    from autoseg.train.inputs import TrainRequest
+
+
+def parse_folds(task: TaskFolder, text: str) -> list[str]:
+    """The folds a user means.
+
+    Args:
+        task: the task's folder.
+        text: ``0``, ``fold0``, ``all`` (every fold) or ``everything`` (one model on all cases).
+
+    Returns:
+        Names such as ``"fold0"``.
+
+    Raises:
+        AutosegError: if there is no such fold.
+    """
+    if text == EVERYTHING:
+        return [EVERYTHING]
+    splits = load_splits(task)
+    if text == "all" and splits.folds:
+        return list(splits.names)
+    name = text if text.startswith("fold") else f"fold{text}"
+    if name not in splits.names:
+        raise no_such_fold(task, splits, text)
+    return [name]
+
+
+def train_and_validate(
+    task: TaskFolder, request: TrainRequest, progress: Progress = silent
+) -> Report | None:
+    """Train one fold, then predict and score the cases it held out.
+
+    Args:
+        task: the task's folder.
+        request: what to train.
+        progress: called after every step, then after every held-out case.
+
+    Returns:
+        Scores of the held-out cases; None for ``everything``, which holds out none.
+
+    Raises:
+        InterruptedRunError: if the user stopped it.
+        AutosegError: if an earlier stage is missing or training failed.
+    """
+    from autoseg.train.stage import train_fold
+
+    if not train_fold(task, request, progress):
+        raise InterruptedRunError("stopped; all is saved", remedy="repeat the command to go on")
+    if request.fold == EVERYTHING:
+        return None
+    return validate(task, request, progress)
+
+
+def validate(
+    task: TaskFolder, request: TrainRequest, progress: Progress = silent, *, again: bool = False
+) -> Report:
+    """Predict the held-out cases of a trained fold from their raw files and score them.
+
+    Args:
+        task: the task's folder.
+        request: names plan, configuration, run and fold, device and precision.
+        progress: called after every case.
+        again: predict even if there is a report newer than the weights.
+
+    Returns:
+        Scores of the held-out cases.
+
+    Raises:
+        WorkspaceError: if the fold is not trained.
+        AutosegError: if a case cannot be predicted.
+    """
+    from autoseg.evaluate.stage import Pair, evaluate_pairs
+    from autoseg.io import bundle
+    from autoseg.predict.stage import PredictOptions, load_predictor, predict_cases
+
+    where = (request.plan, request.configuration, request.run, request.fold)
+    planned_configuration(load_plan(task, request.plan), request.configuration)
+    folder = task.fold_folder(*where)
+    if not folder.is_finished:
+        raise WorkspaceError(
+            f"{request.configuration} {request.fold} is not trained yet",
+            remedy=f"run: autoseg train {request.configuration} {request.fold}",
+        )
+    report_file = task.report_file(*where)
+    if not again and _is_newer(report_file, folder.bundle):
+        return artifacts.load(report_file, Report)
+    dataset = load_dataset(task)
+    held_out = bundle.load_model(folder.bundle).held_out
+    gone = sorted(set(held_out) - {case.name for case in dataset.cases})
+    if gone:
+        raise AutosegError(
+            f"{len(gone)} held-out cases are not in the data set any more, the first is "
+            f"'{gone[0]}'",
+            place=task.name,
+            remedy="put them back and run: autoseg plan TASK; or train the fold again (--restart)",
+        )
+    inputs = [(name, dataset.image_paths(dataset.case(name))) for name in held_out]
+    options = PredictOptions(device=request.device, precision=request.precision)
+    predictor = load_predictor([folder.bundle], options)
+    output = task.predictions(*where)
+    predictions = predict_cases(predictor, inputs, output, progress, again=again)
+    _refuse_failed([f"{p.name}: {p.error}" for p in predictions if p.error is not None])
+    pairs = [
+        Pair(
+            name=p.name,
+            prediction=p.path,
+            reference=dataset.label_path(dataset.case(p.name)),
+        )
+        for p in predictions
+        if p.path is not None
+    ]
+    return evaluate_pairs(pairs, dataset.labels, report_file, request.workers)
+
+
+def run_task(
+    workspace: Workspace,
+    folder: Path,
+    plan_request: PlanRequest,
+    train_request: TrainRequest,
+    fold: str = "all",
+    progress: Progress = silent,
+) -> dict[str, Report | None]:
+    """The whole path for one configuration; what exists is not made again.
+
+    Args:
+        workspace: where everything is kept.
+        folder: the raw data.
+        plan_request: how to plan.
+        train_request: what to train; its fold is replaced.
+        fold: as ``parse_folds`` takes it.
+        progress: called by every stage.
+
+    Returns:
+        The scores of each fold, by its name.
+    """
+    from autoseg.plan.planner import PlanRequest
+    from autoseg.preprocess.stage import preprocess_task
+
+    planned = plan_folder(
+        workspace,
+        folder,
+        plan_request,
+        train_request.workers,
+        progress,
+        # Without a wish about the plan, one that was made or edited before is the one meant.
+        keep=plan_request == PlanRequest(name=plan_request.name),
+    )
+    planned_configuration(planned.plan, train_request.configuration)
+    folds = parse_folds(planned.task, fold)
+    failures = preprocess_task(
+        planned.task,
+        [train_request.configuration],
+        plan_request.name,
+        train_request.workers,
+        progress,
+    )
+    _refuse_failed([f"{failure.name}: {failure.error}" for failure in failures])
+    return {
+        name: train_and_validate(planned.task, replace(train_request, fold=name), progress)
+        for name in folds
+    }
+
+
+def _is_newer(path: Path, than: Path) -> bool:
+    return path.is_file() and path.stat().st_mtime_ns >= than.stat().st_mtime_ns
+
+
+def _refuse_failed(problems: Sequence[str]) -> None:
+    if problems:
+        raise AutosegError(f"{len(problems)} cases failed: {' | '.join(problems[:5])}")
