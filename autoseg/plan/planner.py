@@ -325,7 +325,8 @@ def _coarsen(grid: Grid, fitted: Fit, task: _Task) -> tuple[Grid, Fit, int]:
     spacing = full_spacing.copy()
     num_voxels = float(np.prod(median_shape))
     coarse, num_steps = grid, 0
-    while prod(fitted.patch_size) / num_voxels < LOWRES_COVERAGE:
+    coverage = prod(fitted.patch_size) / num_voxels
+    while coverage < LOWRES_COVERAGE:
         finer = spacing.max() / spacing > MAX_SPACING_RATIO
         spacing[finer if finer.any() else slice(None)] *= LOWRES_GROWTH
         shape = full_spacing / spacing * median_shape
@@ -335,8 +336,11 @@ def _coarsen(grid: Grid, fitted: Fit, task: _Task) -> tuple[Grid, Fit, int]:
             median_shape=tuple(float(max(1, round(size))) for size in shape),
             num_voxels=num_voxels * task.num_cases,
         )
-        fitted = task.fit(coarse)
         num_steps += 1
+        # Until a fine and short axis has caught up with the others, nothing may be left to halve.
+        if not finer.any() or can_be_halved(coarse):
+            fitted = task.fit(coarse)
+            coverage = prod(fitted.patch_size) / num_voxels
     return coarse, fitted, num_steps
 
 

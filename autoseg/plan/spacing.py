@@ -33,7 +33,7 @@ def target_spacing(
         return wanted, decision
     spacings = np.array([case.spacing for case in fingerprint.cases])
     shape = np.median([case.shape for case in fingerprint.cases], axis=0)
-    target = np.median(spacings, axis=0)
+    target = np.percentile(spacings, 50, axis=0)  # rounds its last digit unlike the median
     reason = f"median of {counted(len(spacings), 'case')}"
     worst = int(np.argmax(target))
     finer_spacing, fewest_others = np.delete(target, worst).max(), np.delete(shape, worst).min()
