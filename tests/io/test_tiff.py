@@ -193,6 +193,26 @@ def test_channels_of_a_stack_come_first(tmp_path: Path, kind: str):
     np.testing.assert_array_equal(_read(path)[0], stack.transpose(1, 0, 2, 3))
 
 
+@pytest.mark.parametrize(
+    ("num_pages", "metadata", "shape"),
+    [
+        (6, {"spacing": 2.0, "unit": "mm"}, (1, 6, 5, 9)),
+        (8, {}, (1, 8, 5, 9)),
+        (6, {}, (6, 1, 5, 9)),
+    ],
+)
+def test_imagej_channels_with_a_distance_or_in_number_are_slices(
+    tmp_path: Path, num_pages: int, metadata: dict[str, object], shape: tuple[int, ...]
+):
+    stack = np.arange(num_pages * 45, dtype=np.uint16).reshape(num_pages, 5, 9)
+    # Without axes, tifffile calls the pages of an ImageJ file channels.
+    path = _tiff(tmp_path / "a.tif", stack, imagej=True, metadata=metadata)
+
+    array, _ = _read(path)
+
+    np.testing.assert_array_equal(array, stack.reshape(shape))
+
+
 @pytest.mark.parametrize("kind", ["imagej", "ome"])
 def test_a_time_series_is_refused(tmp_path: Path, kind: str):
     path = _tiff(tmp_path / "a.tif", VOLUME, **{kind: True}, metadata={"axes": "TYX"}, **GREY)

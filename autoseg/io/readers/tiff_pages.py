@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MOST_IMAGEJ_CHANNELS = 7
 _DEPTH_AXES = "ZIQ"
 _CHANNEL_AXES = "CS"
 _ALPHA_SAMPLES = (1, 2)
@@ -117,6 +118,8 @@ def find_pages(file: tifffile.TiffFile, path: Path) -> Pages:
         axes, shape = f"Q{axes}", (len(series), *shape)
     kept = [i for i, axis in enumerate(axes) if axis in "YX" or shape[i] > 1]
     axes, shape = "".join(axes[i] for i in kept), tuple(shape[i] for i in kept)
+    if _are_slices(file, axes, shape):
+        axes = axes.replace("C", "Z")
     _check_axes(axes, shape, path)
     page = first.keyframe
     _check_kind(first, path)
@@ -132,6 +135,17 @@ def find_pages(file: tifffile.TiffFile, path: Path) -> Pages:
         samples=_samples(page, num_samples),
         palette=_palette(page) if has_palette else None,
     )
+
+
+def _are_slices(file: tifffile.TiffFile, axes: str, shape: tuple[int, ...]) -> bool:
+    """Whether what an ImageJ file calls channels are slices, as some programs write a stack.
+
+    They have a distance, or are more than ImageJ shows as channels.
+    """
+    if not file.is_imagej or "C" not in axes or set(axes) & set(_DEPTH_AXES):
+        return False
+    has_distance = "spacing" in (file.imagej_metadata or {})
+    return has_distance or shape[axes.index("C")] > _MOST_IMAGEJ_CHANNELS
 
 
 def _chosen(series: list[tifffile.TiffPageSeries], path: Path) -> list[tifffile.TiffPageSeries]:
