@@ -145,11 +145,12 @@ def validate(
     """Predict and score the held-out cases of a trained fold again."""
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
-    from autoseg import pipeline
     from autoseg.io.changes import warn_of_changes
     from autoseg.io.workspace import EVERYTHING
+    from autoseg.pipeline.training import parse_folds
+    from autoseg.pipeline.training import validate as validate_fold
 
-    folds = pipeline.parse_folds(place.task, fold)
+    folds = parse_folds(place.task, fold)
     warn_of_changes(place.task)
     for name in folds:
         if name == EVERYTHING:
@@ -159,7 +160,7 @@ def validate(
             )
         request = _request(configuration, name, plan_name, run, device, precision, workers)
         with progress_bar(f"{configuration} {name}", quiet) as progress:
-            report = pipeline.validate(place.task, request, progress, again=True)
+            report = validate_fold(place.task, request, progress, again=True)
         print_report(report)
 
 
