@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,12 +19,14 @@ from autoseg.cli.options import (
     parse_gpu_memory,
     parse_numbers,
 )
-from autoseg.core.words import counted
+from autoseg.cli.plans import (
+    check_wish,
+    compare,
+    print_planned_measurements,
+    print_planned_task,
+)
 
 if TYPE_CHECKING:
-    from autoseg.core.dataset import Splits
-    from autoseg.core.plan import Decision
-    from autoseg.pipeline.data import PlannedTask
     from autoseg.plan.planner import PlanRequest
 
 TaskArgument = Annotated[
@@ -32,7 +35,9 @@ TaskArgument = Annotated[
 GpuMemoryOption = Annotated[
     str | None,
     typer.Option(
-        "--gpu-memory", metavar="SIZE", help="GPU memory to plan for, such as 8GB, or auto."
+        "--gpu-memory",
+        metavar="SIZE",
+        help="GPU memory to plan for, such as 8GB or 24GiB, or auto.",
     ),
 ]
 PresetOption = Annotated[
@@ -63,6 +68,48 @@ FeaturesOption = Annotated[
     int | None,
     typer.Option(
         "--base-features", metavar="N", min=1, help="Channels of the first stage; 32 by default."
+    ),
+]
+PatchSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--patch-size",
+        metavar="Z,Y,X",
+        help="Voxels of a patch, in the plan's axis order: three for 3D, two for 2d.",
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="N", min=1, help="Patches in a batch."),
+]
+FingerprintOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--fingerprint",
+        metavar="FILE",
+        help="Instead of TASK: plan from a fingerprint alone, ours or nnU-Net's "
+        "dataset_fingerprint.json, with the task.json or dataset.json beside it.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="Write the plan to this file, too."),
+]
+DiffOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--diff",
+        metavar="A B",
+        help="Instead of TASK: show where two plans differ, names of plans of -t or files.",
+    ),
+]
+DiffTaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "-t",
+        "--task",
+        metavar="NAME",
+        help="Task of the plans of --diff; the one planned last by default.",
     ),
 ]
 
@@ -102,33 +149,88 @@ def check(
 
 
 def plan(
-    task: TaskArgument,
+    context: typer.Context,
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="Folder of the data set, or its name."),
+    ] = None,
     gpu_memory: GpuMemoryOption = None,
     preset: PresetOption = "default",
     spacing: SpacingOption = None,
+    patch_size: PatchSizeOption = None,
+    batch_size: BatchSizeOption = None,
     mirror_axes: MirrorOption = None,
     base_features: FeaturesOption = None,
     compatible: CompatibleOption = False,
     plan_name: PlanOption = "default",
+    fingerprint: FingerprintOption = None,
+    output: OutputOption = None,
+    diff: DiffOption = None,
+    task_name: DiffTaskOption = None,
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure a data set, decide everything, say why."""
+    """Measure a data set, decide everything, say why.
+
+    Or, without images: plan from a fingerprint, compare two plans.
+    """
     set_up_logging(verbose, quiet)
+    check_wish(context)
+    if diff is not None:
+        compare(*diff, workspace, task_name, quiet)
+        return
     request = plan_request(
-        plan_name, preset, gpu_memory, spacing, mirror_axes, base_features, compatible
+        plan_name,
+        preset,
+        gpu_memory,
+        spacing,
+        mirror_axes,
+        base_features,
+        compatible,
+        patch_size,
+        batch_size,
     )
+    if task is None:
+        assert fingerprint is not None
+        _plan_without_images(fingerprint, request, output, quiet)
+    else:
+        _plan_task(task, request, output, workspace, workers, quiet)
+
+
+def _plan_task(
+    task: str,
+    request: PlanRequest,
+    output: Path | None,
+    workspace: Path | None,
+    workers: int | None,
+    quiet: bool,
+) -> None:
+    from autoseg.io import artifacts
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline.data import plan_folder
 
     place = find_workspace(workspace)
     folder = place.locate_dataset(task)
+    if output is not None:
+        artifacts.refuse_to_replace(output)
     with progress_bar("measuring cases", quiet) as progress:
         planned = plan_folder(place, folder, request, workers, progress)
+    if output is not None:
+        artifacts.save(output, planned.plan)
     if not quiet:
-        print_plan(planned, request.name)
+        print_planned_task(planned, output)
+
+
+def _plan_without_images(
+    fingerprint: Path, request: PlanRequest, output: Path | None, quiet: bool
+) -> None:
+    from autoseg.plan.without_images import plan_without_images
+
+    planned = plan_without_images(fingerprint.expanduser(), request, output)
+    if not quiet:
+        print_planned_measurements(planned, output)
 
 
 def preprocess(
@@ -169,6 +271,8 @@ def plan_request(
     mirror_axes: str | None,
     base_features: int | None,
     compatible: bool,
+    patch_size: str | None = None,
+    batch_size: int | None = None,
 ) -> PlanRequest:
     """Turn the words of the command line into a request.
 
@@ -178,6 +282,7 @@ def plan_request(
     budget = None if gpu_memory is None else parse_gpu_memory(gpu_memory)
     mm = None if spacing is None else parse_numbers(spacing, "--spacing", float)
     axes = None if mirror_axes is None else _parse_axes(mirror_axes)
+    patch = None if patch_size is None else parse_numbers(patch_size, "--patch-size", int)
     from autoseg.plan.planner import PlanRequest
 
     return PlanRequest(
@@ -185,6 +290,8 @@ def plan_request(
         preset=preset,
         budget_bytes=budget,
         spacing=mm,  # type: ignore[arg-type]  # the request checks the length itself
+        patch_size=patch,
+        batch_size=batch_size,
         mirror_axes=axes,
         compatible=compatible,
         base_features=base_features,
@@ -194,39 +301,3 @@ def plan_request(
 def _parse_axes(text: str) -> tuple[int, ...]:
     words: dict[str, tuple[int, ...]] = {"all": (0, 1, 2), "none": ()}
     return words[text] if text in words else parse_numbers(text, "--mirror-axes", int)
-
-
-def print_plan(planned: PlannedTask, name: str) -> None:
-    """Print what a data set holds and every decision with its reason."""
-    dataset = planned.dataset
-    structures = ", ".join(dataset.labels.names)
-    typer.echo(
-        f"{dataset.name}: {counted(len(dataset.cases), 'case')} ({dataset.layout} layout), "
-        f"channels {', '.join(dataset.channels)}, structures {structures}\n"
-    )
-    general = [d for d in planned.plan.decisions if d.configuration is None]
-    _print_decisions("all configurations", [*general, _folds(planned.splits)])
-    for configuration in planned.plan.configurations:
-        own = [d for d in planned.plan.decisions if d.configuration == configuration]
-        _print_decisions(configuration, own)
-    typer.echo(f"plan: {planned.task.plan_file(name)}")
-    typer.echo("next: autoseg preprocess")
-
-
-def _folds(splits: Splits) -> Decision:
-    """How the cases were divided, told as a decision."""
-    from autoseg.core.plan import Decision
-
-    reason = f"edited by hand; before: {splits.reason}" if splits.is_edited else splits.reason
-    return Decision(what="folds", value=str(len(splits.folds) or "none"), reason=reason)
-
-
-def _print_decisions(title: str, decisions: list[Decision]) -> None:
-    if not decisions:
-        return
-    typer.echo(title)
-    width = max(len(decision.what) for decision in decisions)
-    for decision in decisions:
-        typer.echo(f"  {decision.what.ljust(width)}  {decision.value}")
-        typer.echo(f"  {' ' * width}    {decision.reason}")
-    typer.echo("")

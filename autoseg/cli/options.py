@@ -48,18 +48,22 @@ WorkersOption = Annotated[
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.")]
 
-_SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_DECIMAL_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_BINARY_UNITS = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
 def parse_bytes(text: str, option: str) -> int:
-    """Read a size such as ``8GB`` or ``8000MB``, in bytes.
+    """Read a size such as ``8GB``, ``8000MB`` or ``8GiB``, in bytes.
+
+    A GB is 10**9 bytes, a GiB 2**30.
 
     Raises:
         AutosegError: if it is none.
     """
-    return round(_quantity(text, _SIZE_UNITS, f"{option}: '{text}' is no size", "8GB or 8000MB"))
+    units = _DECIMAL_UNITS | _BINARY_UNITS
+    return round(_quantity(text, units, f"{option}: '{text}' is no size", "8GB or 8000MB"))
 
 
 def parse_seconds(text: str, option: str) -> float:

@@ -15,10 +15,12 @@ from autoseg.cli.console import (
     set_up_logging,
 )
 from autoseg.cli.data import (
+    BatchSizeOption,
     CompatibleOption,
     FeaturesOption,
     GpuMemoryOption,
     MirrorOption,
+    PatchSizeOption,
     PresetOption,
     SpacingOption,
     TaskArgument,
@@ -223,6 +225,8 @@ def run(
     gpu_memory: GpuMemoryOption = None,
     preset: PresetOption = "default",
     spacing: SpacingOption = None,
+    patch_size: PatchSizeOption = None,
+    batch_size: BatchSizeOption = None,
     mirror_axes: MirrorOption = None,
     base_features: FeaturesOption = None,
     compatible: CompatibleOption = False,
@@ -241,7 +245,15 @@ def run(
     """
     set_up_logging(verbose, quiet)
     wanted = plan_request(
-        plan_name, preset, gpu_memory, spacing, mirror_axes, base_features, compatible
+        plan_name,
+        preset,
+        gpu_memory,
+        spacing,
+        mirror_axes,
+        base_features,
+        compatible,
+        patch_size,
+        batch_size,
     )
     changes = training_changes(epochs, max_time, seed)
     from autoseg.io.workspace import find_workspace

@@ -167,11 +167,14 @@ class Configuration(Frozen):
             raise ValueError(f"'spacing' and 'patch_size' need {dimensions} entries")
         if min(self.spacing) <= 0 or min(self.patch_size) < 1:
             raise ValueError("'spacing' and 'patch_size' must be positive")
+        if len(self.median_shape) != dimensions:
+            raise ValueError(f"'median_shape' needs {dimensions} entries")
         divisor = self.network.downsampling
         if any(size % by for size, by in zip(self.patch_size, divisor, strict=True)):
             raise ValueError(
                 f"'patch_size' {list(self.patch_size)} is not divisible by "
-                f"{list(divisor)}, the product of the network's strides"
+                f"{list(divisor)}, the product of the network's strides; nearest: "
+                f"{_nearest_multiples(self.patch_size, divisor)}"
             )
         if len(self.normalization) != len(self.use_mask_for_norm):
             raise ValueError("'normalization' and 'use_mask_for_norm' need one entry per channel")
@@ -183,6 +186,10 @@ class Configuration(Frozen):
     def dimensions(self) -> Literal[2, 3]:
         """2 or 3."""
         return 2 if len(self.patch_size) == 2 else 3
+
+
+def _nearest_multiples(sizes: Axes, divisors: Axes) -> list[int]:
+    return [max(1, (size + by // 2) // by) * by for size, by in zip(sizes, divisors, strict=True)]
 
 
 class Recipe(Frozen):
@@ -228,6 +235,8 @@ class Plan(Artifact):
         intensities: data-set intensities per channel.
         configurations: by name, such as ``"3d_fullres"``.
         decisions: each decision with its reason.
+        made_as: by configuration and field, hash of the value that was planned, which shows
+            edits; None if the plan was written by hand.
     """
 
     name: str
@@ -239,6 +248,7 @@ class Plan(Artifact):
     intensities: tuple[IntensityStats, ...]
     configurations: dict[str, Configuration]
     decisions: tuple[Decision, ...]
+    made_as: dict[str, dict[str, str]] | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -12,10 +12,11 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from autoseg.core.artifact import Artifact
-from autoseg.errors import ArtifactError, OutdatedError, WorkspaceError
+from autoseg.errors import ArtifactError, AutosegError, OutdatedError, WorkspaceError
 from autoseg.io import atomic
 
 A = TypeVar("A", bound=Artifact)
+M = TypeVar("M", bound=BaseModel)
 
 _LINE_LENGTH = 100
 _FLAT_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s*\]")
@@ -37,11 +38,8 @@ def load(path: Path, kind: type[A], *, remedy: str | None = None) -> A:
         WorkspaceError: if the file is missing and a remedy is given.
         ArtifactError: if it is not valid; one line with the place inside the file.
     """
-    data = _current_format(path, kind, _parse(path, remedy), remedy)
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise _explain(path, kind, error) from None
+    data = _current_format(path, kind, read_object(path, remedy=remedy), remedy)
+    return validated(path, kind, data)
 
 
 def save(path: Path, artifact: Artifact) -> None:
@@ -54,6 +52,58 @@ def save(path: Path, artifact: Artifact) -> None:
     """
     text = json.dumps(artifact.model_dump(mode="json"), indent=2, ensure_ascii=False)
     atomic.write_text(path, _FLAT_LIST.sub(_on_one_line, text) + "\n")
+
+
+def refuse_to_replace(path: Path) -> None:
+    """See that there is nothing yet where a user wants a file.
+
+    Raises:
+        AutosegError: if there is.
+    """
+    if path.exists():
+        raise AutosegError(
+            "exists already", place=shown(path), remedy="name another file, or take it away"
+        )
+
+
+def read_object(path: Path, *, remedy: str | None = None) -> dict[str, Any]:
+    """Read a file that must hold one JSON object.
+
+    Args:
+        path: the file.
+        remedy: as for ``load``.
+
+    Raises:
+        FileNotFoundError: if the file is missing and no remedy is given.
+        WorkspaceError: if the file is missing and a remedy is given.
+        ArtifactError: if it cannot be read or is no JSON object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if remedy is None:
+            raise
+        raise missing(path, remedy) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"cannot be read ({error})", place=shown(path)) from error
+    return parse_object(path, text)
+
+
+def validated(path: Path, kind: type[M], data: Mapping[str, Any]) -> M:
+    """Turn parsed JSON into the value it must hold.
+
+    Args:
+        path: where the JSON comes from, for messages.
+        kind: what it must hold.
+        data: the parsed JSON.
+
+    Raises:
+        ArtifactError: if it does not; one line with the place inside the file.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise _explain(path, kind, error) from None
 
 
 def parse_object(path: Path, text: str) -> dict[str, Any]:
@@ -89,18 +139,6 @@ def shown(path: Path) -> Path:
         return path.resolve().relative_to(Path.cwd())
     except (ValueError, OSError):
         return path
-
-
-def _parse(path: Path, remedy: str | None) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if remedy is None:
-            raise
-        raise missing(path, remedy) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"cannot be read ({error})", place=shown(path)) from error
-    return parse_object(path, text)
 
 
 def _current_format(

@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from math import prod
-from typing import Literal
+from math import ceil
 
 from autoseg.core.layers import feature_map_elements
 from autoseg.core.plan import Axes, NetworkSpec
-from autoseg.errors import AutosegError, DataError
+from autoseg.errors import AutosegError
 from autoseg.plan.memory import GIGABYTE
-from autoseg.plan.presets import (
-    MAX_FEATURES_2D,
-    MAX_FEATURES_3D,
-    MIN_BATCH_SIZE,
-    REFERENCE_BATCH_2D,
-    REFERENCE_BATCH_3D,
-    Preset,
-)
-from autoseg.plan.topology import Topology, features_per_stage, pooling_topology
-
-INITIAL_EDGE_2D = 2048
-INITIAL_EDGE_3D = 256
-
-BatchRule = Literal["memory", "data set", "minimum"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """The data as a configuration sees them, axes transposed.
-
-    Attributes:
-        spacing: mm per axis, a triple or (2D) a pair.
-        median_shape: voxels per axis of the median case; may end in .5.
-        num_voxels: of the whole data set, in 3D also for a 2D grid.
-    """
-
-    spacing: tuple[float, ...]
-    median_shape: tuple[float, ...]
-    num_voxels: float
-
-    @property
-    def dimensions(self) -> int:
-        """2 or 3."""
-        return len(self.spacing)
+from autoseg.plan.room import Batch, Candidate, Grid, Limits, Room
+from autoseg.plan.shrinking import ShrinkingPatches, shrinking_patches, weigh
+from autoseg.plan.steady import Choice, steady_choice
+from autoseg.plan.wishes import NO_WISH, Wish, wished_topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,145 +22,107 @@ class Fit:
     Attributes:
         network: the network's shape.
         patch_size: voxels per axis.
-        batch_size: patches per step.
-        batch_rule: what the batch size was limited by.
-        batch_by_memory: batch size memory alone would allow.
-        batch_by_data: batch size the data set alone would allow.
+        batch: patches per step, and what limited them.
         elements: feature map elements of a patch.
         max_elements: what a patch was shrunk to fit.
         first_patch: patch the search began with.
         num_steps: how often it was made smaller.
+        estimate_bytes: what a training step takes at mixed precision.
+        is_wished: whether the patch was given, not found.
     """
 
     network: NetworkSpec
     patch_size: Axes
-    batch_size: int
-    batch_rule: BatchRule
-    batch_by_memory: int
-    batch_by_data: int
+    batch: Batch
     elements: int
     max_elements: float
     first_patch: Axes
     num_steps: int
+    estimate_bytes: int
+    is_wished: bool = False
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per step."""
+        return self.batch.size
 
 
-def fit(grid: Grid, preset: Preset, budget_bytes: int, num_entries: int) -> Fit:
+def fit(grid: Grid, limits: Limits, wish: Wish = NO_WISH) -> Fit:
     """Find the largest patch, its network and its batch.
 
     The search starts from as many voxels as a cube of 256 (a square of 2048) with the physical
     proportions of a cube, or the median case where that is smaller, and takes steps off the
     axis that covers the median case best until the reference's count of feature map elements
-    fits. What memory is then left goes into the batch.
+    fits, and the estimate in bytes if that rule is in force. What memory is then left goes into
+    the batch.
 
     Args:
         grid: the data.
-        preset: the kind of network and its limits.
-        budget_bytes: GPU memory.
-        num_entries: entries of the label table: background, structures and ignore label.
+        limits: the kind of network, what goes in and out of it, and what it has to fit.
+        wish: what is given. A patch is taken whether it fits or not; a batch has to fit.
 
     Returns:
         The outcome with the numbers that led to it.
 
     Raises:
         DataError: if the median case cannot be halved even once.
-        AutosegError: if no patch is small enough for the budget.
+        AutosegError: if no patch is small enough for the budget, or the wished one impossible.
     """
-    scale = budget_bytes / preset.budget_bytes
-    reference_batch = REFERENCE_BATCH_2D if grid.dimensions == 2 else REFERENCE_BATCH_3D
-    batch_elements = preset.elements(grid.dimensions) * scale * reference_batch
-    max_elements = batch_elements / preset.smallest_batch(grid.dimensions)
+    room = Room(grid=grid, limits=limits, wanted_batch=wish.batch_size)
+    if wish.patch_size is not None:
+        candidate = _wished(grid, limits, wish)
+        batch = room.batch(candidate, limits.budget_bytes)
+        return _outcome(room, (candidate, batch), candidate, is_wished=True)
+    patches = shrinking_patches(grid, limits.preset, limits.num_entries)
+    if wish.batch_size is None and "steady growth" in limits.rules:
+        choice = steady_choice(room, patches)
+    else:
+        choice = _plain_choice(room, patches)
+    if choice is None:
+        raise _too_little(room, patches)
+    return _outcome(room, choice, patches[0])
 
-    topology = first = _first_topology(grid)
-    network, elements = _weigh(topology, preset, num_entries)
-    num_steps = 0
-    while elements > max_elements:
-        topology = _shrink(topology, grid, budget_bytes)
-        network, elements = _weigh(topology, preset, num_entries)
-        num_steps += 1
 
-    by_memory = round(batch_elements / elements)
-    by_data = round(grid.num_voxels * preset.max_batch_fraction / prod(topology.patch_size))
+def _plain_choice(room: Room, patches: ShrinkingPatches) -> Choice | None:
+    budget = room.limits.budget_bytes
+    index = patches.first_that_fits(room, budget)
+    return None if index is None else (patches[index], room.batch(patches[index], budget))
+
+
+def _wished(grid: Grid, limits: Limits, wish: Wish) -> Candidate:
+    """The patch a user gave, with the network given for it or derived."""
+    patch = wish.patch_size
+    if patch is not None and wish.network is not None:
+        elements = feature_map_elements(wish.network, patch, limits.num_entries)
+        return Candidate(network=wish.network, patch_size=patch, elements=elements)
+    topology = wished_topology(grid.spacing, wish)
+    network, elements = weigh(topology, limits.preset, limits.num_entries)
+    return Candidate(network=network, patch_size=topology.patch_size, elements=elements)
+
+
+def _outcome(room: Room, choice: Choice, first: Candidate, *, is_wished: bool = False) -> Fit:
+    candidate, batch = choice
     return Fit(
-        network=network,
-        patch_size=topology.patch_size,
-        batch_size=max(min(by_memory, by_data), MIN_BATCH_SIZE),
-        batch_rule=_batch_rule(by_memory, by_data),
-        batch_by_memory=by_memory,
-        batch_by_data=by_data,
-        elements=elements,
-        max_elements=max_elements,
+        network=candidate.network,
+        patch_size=candidate.patch_size,
+        batch=batch,
+        elements=candidate.elements,
+        max_elements=room.max_elements(room.limits.budget_bytes),
         first_patch=first.patch_size,
-        num_steps=num_steps,
+        num_steps=candidate.num_steps,
+        estimate_bytes=room.estimate_bytes(candidate, batch.size),
+        is_wished=is_wished,
     )
 
 
-def can_be_halved(grid: Grid) -> bool:
-    """Whether the median case is large enough for a network of two stages."""
-    return pooling_topology(grid.spacing, _first_size(grid)).num_stages > 1
-
-
-def _first_size(grid: Grid) -> tuple[float, ...]:
-    edge = INITIAL_EDGE_2D if grid.dimensions == 2 else INITIAL_EDGE_3D
-    density = [1 / mm for mm in grid.spacing]
-    scale = (edge**grid.dimensions / prod(density)) ** (1 / grid.dimensions)
-    return tuple(
-        min(round(per_mm * scale), median)
-        for per_mm, median in zip(density, grid.median_shape, strict=True)
+def _too_little(room: Room, patches: ShrinkingPatches) -> AutosegError:
+    need = min(room.need_bytes(candidate) for candidate in patches) / GIGABYTE
+    with_batch = "" if room.wanted_batch is None else f" with a batch of {room.wanted_batch}"
+    # Rounded up, so that what the message names will do.
+    enough = ceil(need * 100) / 100
+    smaller = "fewer --base-features" if room.wanted_batch is None else "a smaller --batch-size"
+    return AutosegError(
+        f"the smallest network for these images{with_batch} needs {enough:g} GB",
+        place=f"--gpu-memory {room.limits.budget_bytes / GIGABYTE:g}GB",
+        remedy=f"plan for that much or more, or with {smaller}",
     )
-
-
-def _first_topology(grid: Grid) -> Topology:
-    if not can_be_halved(grid):
-        shape = "x".join(f"{voxels:g}" for voxels in grid.median_shape)
-        spacing = " x ".join(f"{mm:.4g}" for mm in grid.spacing)
-        raise DataError(
-            f"the median case has {shape} voxels of {spacing} mm, too few along its finest axes "
-            "for a network",
-            remedy="choose another target spacing (--spacing)",
-        )
-    return pooling_topology(grid.spacing, _first_size(grid))
-
-
-@lru_cache(maxsize=4096)
-def _weigh(topology: Topology, preset: Preset, num_entries: int) -> tuple[NetworkSpec, int]:
-    """The network of a topology and its feature map elements.
-
-    Remembered, because the search for a low resolution meets the same patches at every step.
-    """
-    stages = topology.num_stages
-    maximum = MAX_FEATURES_2D if len(topology.patch_size) == 2 else MAX_FEATURES_3D
-    network = NetworkSpec(
-        architecture=preset.architecture,
-        features_per_stage=features_per_stage(stages, maximum, preset.base_features),
-        strides=topology.strides,
-        kernel_sizes=topology.kernel_sizes,
-        blocks_per_stage=preset.blocks(stages),
-        decoder_blocks_per_stage=(preset.decoder_blocks,) * (stages - 1),
-    )
-    return network, feature_map_elements(network, topology.patch_size, num_entries)
-
-
-def _shrink(topology: Topology, grid: Grid, budget_bytes: int) -> Topology:
-    """Make the patch one step smaller along the axis that covers the median case best."""
-    patch = topology.patch_size
-    axis = max(range(len(patch)), key=lambda a: (patch[a] / grid.median_shape[a], a))
-    # A smaller patch may pool less often and allow a smaller step: 256 goes to 224, not to 192.
-    tentative = pooling_topology(grid.spacing, _less(patch, axis, topology.divisor[axis]))
-    smaller = pooling_topology(grid.spacing, _less(patch, axis, tentative.divisor[axis]))
-    if min(smaller.patch_size) < 1 or smaller.num_stages < 2:
-        raise AutosegError(
-            f"not even a patch of {'x'.join(map(str, patch))} voxels fits into "
-            f"{budget_bytes / GIGABYTE:g} GB",
-            remedy="plan for more GPU memory (--gpu-memory)",
-        )
-    return smaller
-
-
-def _less(patch: Axes, axis: int, step: int) -> Axes:
-    return tuple(size - step * (index == axis) for index, size in enumerate(patch))
-
-
-def _batch_rule(by_memory: int, by_data: int) -> BatchRule:
-    if min(by_memory, by_data) < MIN_BATCH_SIZE:
-        return "minimum"
-    return "memory" if by_memory <= by_data else "data set"

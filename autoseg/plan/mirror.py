@@ -80,10 +80,12 @@ class MirrorVerdict:
     Attributes:
         axis: 0 (z), 1 (y) or 2 (x) of the raw images.
         against: what forbids it, the plainest first; empty if nothing does.
+        is_measured: whether any case tells where its structures lie.
     """
 
     axis: int
     against: tuple[Order, ...] = ()
+    is_measured: bool = True
 
     @property
     def is_allowed(self) -> bool:
@@ -123,8 +125,10 @@ def mirror_verdicts(fingerprint: Fingerprint, labels: LabelSpace) -> tuple[Mirro
 
     Returns:
         One verdict for each of the axes z, y, x of the raw images. Where cases are oriented
-        differently, an axis is forbidden if any anatomical axis that it takes is.
+        differently, an axis is forbidden if any anatomical axis that it takes is. Cases of
+        which structures or orientation are unknown forbid none.
     """
+    is_measured = any(case.structures for case in fingerprint.cases)
     measured = _collect(fingerprint, labels)
     against = _orders_against(measured, labels)
     return tuple(
@@ -135,6 +139,7 @@ def mirror_verdicts(fingerprint: Fingerprint, labels: LabelSpace) -> tuple[Mirro
                 for anatomical in _taken_by(axis, fingerprint.cases)
                 for order in against[anatomical]
             ),
+            is_measured=is_measured,
         )
         for axis in range(3)
     )
@@ -142,7 +147,7 @@ def mirror_verdicts(fingerprint: Fingerprint, labels: LabelSpace) -> tuple[Mirro
 
 def _taken_by(axis: int, cases: Sequence[CaseFingerprint]) -> list[int]:
     """The anatomical axes that an axis of the images follows in some case."""
-    return sorted({_ANATOMICAL[case.orientation[axis]] for case in cases})
+    return sorted({_ANATOMICAL[case.orientation[axis]] for case in cases if case.orientation})
 
 
 def _collect(fingerprint: Fingerprint, labels: LabelSpace) -> _Measured:

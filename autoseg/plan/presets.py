@@ -93,6 +93,11 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def max_features(dimensions: int) -> int:
+    """Most channels of a stage, in 2D or 3D."""
+    return MAX_FEATURES_2D if dimensions == 2 else MAX_FEATURES_3D
+
+
 def find_preset(name: str) -> Preset:
     """Return the preset of a name.
 

@@ -9,13 +9,18 @@ from typing import Literal
 from autoseg.core.fingerprint import IntensityStats
 from autoseg.core.layers import num_parameters, stage_sizes
 from autoseg.core.plan import Decision
-from autoseg.plan.fitting import Fit, Grid
+from autoseg.plan.fitting import Fit
 from autoseg.plan.memory import GIGABYTE, TrainingMemory
 from autoseg.plan.mirror import MirrorVerdict, Order
 from autoseg.plan.presets import MIN_BATCH_SIZE
+from autoseg.plan.room import Batch, Grid
+from autoseg.plan.rules import MAX_BATCH_SIZE
 
 AXIS_NAMES = ("z", "y", "x")
-MirrorChoice = Literal["data", "user", "compatible"]
+MirrorChoice = Literal["data", "user", "edited", "compatible"]
+EDITED = "edited by hand"
+_NOTHING_AGAINST = "no two structures forbid an axis"
+_NOTHING_KNOWN = "the fingerprint tells nothing about structures"
 
 
 def by(sizes: Sequence[float]) -> str:
@@ -39,6 +44,16 @@ def listing(words: Sequence[object]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
+def change(before: object, after: object) -> str:
+    """What became of something, as ``2 -> 4``."""
+    return f"{before} -> {after}"
+
+
+def axis_order(axes: Sequence[int]) -> str:
+    """Raw axes by name, as ``x, z, y``."""
+    return ", ".join(AXIS_NAMES[axis] for axis in axes)
+
+
 def transpose(axes: Sequence[int], spacing_mm: Sequence[float]) -> Decision:
     """Which axis comes first.
 
@@ -48,14 +63,14 @@ def transpose(axes: Sequence[int], spacing_mm: Sequence[float]) -> Decision:
     """
     first, others = axes[0], [spacing_mm[axis] for axis in axes[1:]]
     name, value = AXIS_NAMES[first], f"{spacing_mm[first]:.6g} mm"
-    if spacing_mm[first] == max(others):
+    if spacing_mm[first] <= max(others):
         reason = f"no axis is coarser than {name} ({value})"
     else:
         reason = f"{name} is the coarsest axis ({value} against {max(others):.6g} mm)"
     end = "the axes stay in place" if tuple(axes) == (0, 1, 2) else f"{name} comes first"
     return Decision(
         what="axis order",
-        value=", ".join(AXIS_NAMES[axis] for axis in axes),
+        value=axis_order(axes),
         reason=f"{reason}; {end}",
     )
 
@@ -104,17 +119,18 @@ def patch_size(name: str, fitted: Fit, grid: Grid, budget_bytes: int) -> Decisio
         f"{fitted.elements / 1e6:,.0f} of {fitted.max_elements / 1e6:,.0f} million feature map "
         "values"
     )
-    if fitted.num_steps:
-        steps = f"{fitted.num_steps} step{'s' if fitted.num_steps > 1 else ''}"
-        reason = (
-            f"from {by(fitted.first_patch)}, {steps} down until the estimate fitted "
-            f"{gb(budget_bytes)} ({count})"
-        )
+    if fitted.batch.by_bytes is not None:
+        count = f"{gb(fitted.estimate_bytes)} ({count})"
+        fits = f"{gb(budget_bytes)}: {count}"
     else:
-        reason = (
-            f"the first patch tried, for a median case of {by(grid.median_shape)}, fits "
-            f"{gb(budget_bytes)} ({count})"
-        )
+        fits = f"{gb(budget_bytes)} ({count})"
+    if fitted.is_wished:
+        reason = f"given by the user: {count}"
+    elif fitted.num_steps:
+        steps = f"{fitted.num_steps} step{'s' if fitted.num_steps > 1 else ''}"
+        reason = f"from {by(fitted.first_patch)}, {steps} down until the estimate fitted {fits}"
+    else:
+        reason = f"the first patch tried, for a median case of {by(grid.median_shape)}, fits {fits}"
     return Decision(
         what="patch size", value=by(fitted.patch_size), reason=reason, configuration=name
     )
@@ -138,22 +154,29 @@ def network(name: str, fitted: Fit, num_channels: int, num_outputs: int) -> Deci
     )
 
 
-def batch_size(name: str, fitted: Fit, budget_bytes: int, max_fraction: float) -> Decision:
+def batch_size(name: str, batch: Batch, budget_bytes: int, max_fraction: float) -> Decision:
     """How many patches make a batch, and which rule decided."""
-    room = f"{gb(budget_bytes)} would hold {fitted.batch_by_memory}"
+    by_memory = batch.by_memory if batch.by_bytes is None else min(batch.by_memory, batch.by_bytes)
+    room = f"{gb(budget_bytes)} would hold {by_memory}"
     data = (
-        f"{max_fraction:.0%} of the voxels of all cases make {fitted.batch_by_data} "
-        f"patch{'' if fitted.batch_by_data == 1 else 'es'}"
+        f"{max_fraction:.0%} of the voxels of all cases make {batch.by_data} "
+        f"patch{'' if batch.by_data == 1 else 'es'}"
     )
     reasons = {
-        "memory": f"decided by memory: {gb(budget_bytes)} hold {fitted.batch_by_memory}",
+        "memory": f"decided by memory: {gb(budget_bytes)} hold {batch.by_memory}",
         "data set": f"decided by the data set: {data}, though {room}",
         "minimum": f"the minimum of {MIN_BATCH_SIZE}: {data}, {room}",
+        "bytes": f"decided by the estimate in bytes: {gb(budget_bytes)} hold {batch.by_bytes}, "
+        f"where nnU-Net's count would allow {batch.by_memory}",
+        "large batch": f"the maximum of {MAX_BATCH_SIZE}: {data}, {room}",
+        "steady growth": f"{room} and {data}, but another memory would then have fewer voxels per "
+        "batch than a smaller one",
+        "user": f"given by the user; {room} and {data}",
     }
     return Decision(
         what="batch size",
-        value=str(fitted.batch_size),
-        reason=reasons[fitted.batch_rule],
+        value=str(batch.size),
+        reason=reasons[batch.rule],
         configuration=name,
     )
 
@@ -177,16 +200,24 @@ def mirror_axes(
         choice: who decided.
     """
     against = _against_mirroring(verdicts)
-    if choice == "data":
-        reason = f"not {against}" if against else "no two structures forbid an axis"
+    if choice == "data" and not against:
+        is_measured = any(verdict.is_measured for verdict in verdicts)
+        reason = _NOTHING_AGAINST if is_measured else _NOTHING_KNOWN
+    elif choice == "data":
+        reason = f"not {against}"
     else:
-        reason = "given by the user" if choice == "user" else "as in nnU-Net (--compatible)"
+        words = {
+            "user": "given by the user",
+            "edited": EDITED,
+            "compatible": "as in nnU-Net (--compatible)",
+        }
+        reason = words[choice]
         overruled = _against_mirroring([verdict for verdict in verdicts if verdict.axis in axes])
         reason += f", against what the data say of {overruled}" if overruled else ""
     passes = 2 ** len(axes)
     return Decision(
         what="mirror axes",
-        value=", ".join(AXIS_NAMES[axis] for axis in axes) or "none",
+        value=axis_order(axes) or "none",
         reason=f"{reason}; prediction takes {passes} pass{'' if passes == 1 else 'es'} per patch",
         configuration=name,
     )
@@ -234,6 +265,19 @@ def memory(name: str, estimate: TrainingMemory, budget_bytes: int) -> Decision:
         what="memory of a training step",
         value=gb(estimate.total),
         reason=f"estimated at mixed precision: {parts}; {verdict}",
+        configuration=name,
+    )
+
+
+def too_large_a_wish(name: str, fitted: Fit, budget_bytes: int) -> Decision:
+    """That what the user gave does not fit."""
+    given = [f"patch {by(fitted.patch_size)}"] if fitted.is_wished else []
+    given += [f"batch {fitted.batch_size}"] if fitted.batch.rule == "user" else []
+    return Decision(
+        what="warning",
+        value=f"beyond {gb(budget_bytes)}",
+        reason=f"the {listing(given)} given by the user {'take' if len(given) > 1 else 'takes'} "
+        f"{gb(fitted.estimate_bytes)}: training needs a GPU with more memory",
         configuration=name,
     )
 

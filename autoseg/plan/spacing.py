@@ -9,34 +9,37 @@ from autoseg.core.geometry import Triple
 from autoseg.core.plan import Decision
 from autoseg.core.words import counted
 from autoseg.plan import reasons
+from autoseg.plan.rules import Rule, coarsest_axis
 
 ANISOTROPY_THRESHOLD = 3
 COARSE_SPACING_PERCENTILE = 10
 
 
 def target_spacing(
-    fingerprint: Fingerprint, wanted: Triple | None
-) -> tuple[tuple[float, ...], Decision]:
+    fingerprint: Fingerprint, wanted: Triple | None, rules: frozenset[Rule]
+) -> tuple[tuple[float, ...], int, Decision]:
     """Spacing of the full resolution.
 
     Args:
         fingerprint: the measured training cases.
         wanted: what the user asked for, mm; None to derive it.
+        rules: rules of autoseg's own in force.
 
     Returns:
-        mm, in the axis order of the raw images, and why.
+        mm, in the axis order of the raw images, the coarsest axis, and why.
     """
     if wanted is not None:
         decision = Decision(
             what="target spacing", value=reasons.mm(wanted), reason="given by the user"
         )
-        return wanted, decision
+        return wanted, coarsest_axis(wanted, rules), decision
     spacings = np.array([case.spacing for case in fingerprint.cases])
     shape = np.median([case.shape for case in fingerprint.cases], axis=0)
     target = np.percentile(spacings, 50, axis=0)  # rounds its last digit unlike the median
     reason = f"median of {counted(len(spacings), 'case')}"
-    worst = int(np.argmax(target))
+    worst = coarsest_axis(target.tolist(), rules)
     finer_spacing, fewest_others = np.delete(target, worst).max(), np.delete(shape, worst).min()
+    is_raised = False
     is_coarse = target[worst] > ANISOTROPY_THRESHOLD * finer_spacing
     if is_coarse and shape[worst] * ANISOTROPY_THRESHOLD < fewest_others:
         percentile = np.percentile(spacings[:, worst], COARSE_SPACING_PERCENTILE)
@@ -46,10 +49,12 @@ def target_spacing(
             f"over {ANISOTROPY_THRESHOLD} times the {finer_spacing:.4g} mm of the other axes and "
             f"{shape[worst]:g} voxels are under a third of their {fewest_others:g}"
         )
-        if percentile < finer_spacing:
-            # The transpose puts the coarsest axis first, and this one is to stay the coarsest.
+        is_raised = percentile < finer_spacing
+        if is_raised:
             percentile = finer_spacing + 1e-5
             reason += "; raised to just above the spacing of the other axes"
         target[worst] = percentile
     spacing = tuple(float(mm) for mm in target)
-    return spacing, Decision(what="target spacing", value=reasons.mm(spacing), reason=reason)
+    # An axis that was raised is to stay the coarsest, by however little.
+    first = worst if is_raised else coarsest_axis(spacing, rules)
+    return spacing, first, Decision(what="target spacing", value=reasons.mm(spacing), reason=reason)

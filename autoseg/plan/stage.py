@@ -12,7 +12,9 @@ from autoseg.errors import AutosegError
 from autoseg.io import artifacts
 from autoseg.io.task import load_splits
 from autoseg.io.workspace import EVERYTHING, TaskFolder
-from autoseg.plan.planner import PlanRequest, make_plan
+from autoseg.plan.edits import NO_EDITS, find_edits
+from autoseg.plan.planner import make_plan
+from autoseg.plan.request import PlanRequest
 from autoseg.plan.splits import splits_of
 
 logger = logging.getLogger(__name__)
@@ -36,8 +38,10 @@ def plan_task(
         AutosegError: if the plan would replace one that models were trained with; then nothing
             is written.
     """
-    plan = make_plan(fingerprint, dataset.channels, dataset.labels, request)
-    _see_to_the_old_plan(task, plan)
+    before = _load_old_plan(task, request.name)
+    edits = NO_EDITS if before is None else find_edits(before, _place(task, request.name))
+    plan = make_plan(fingerprint, dataset.channels, dataset.labels, request, edits)
+    _see_to_the_old_plan(task, before, plan)
     update_splits(task, dataset, fingerprint)
     artifacts.save(task.plan_file(plan.name), plan)
     return plan
@@ -90,19 +94,26 @@ def _warn_of_kept(splits: Splits, dataset: Dataset, kept_because: str) -> None:
         logger.warning("the folds the data come with are not used, because %s", kept_because)
 
 
-def _see_to_the_old_plan(task: TaskFolder, plan: Plan) -> None:
+def _load_old_plan(task: TaskFolder, name: str) -> Plan | None:
+    path = task.plan_file(name)
+    return artifacts.load(path, Plan) if path.is_file() else None
+
+
+def _place(task: TaskFolder, name: str) -> str:
+    return str(artifacts.shown(task.plan_file(name)))
+
+
+def _see_to_the_old_plan(task: TaskFolder, before: Plan | None, plan: Plan) -> None:
     """Refuse to replace a plan that has models; say so if another one is replaced."""
-    path = task.plan_file(plan.name)
-    if not path.is_file():
+    if before is None:
         return
-    before = artifacts.load(path, Plan)
     if before.configurations == plan.configurations and before.recipes() == plan.recipes():
         return
     trained = [folder for folder in task.fold_folders() if folder.plan == plan.name]
     if trained:
         raise AutosegError(
             f"plan '{plan.name}' would change, but {len(trained)} folds were trained with it",
-            place=path,
+            place=task.plan_file(plan.name),
             remedy="keep it and make a second one with --plan NAME",
         )
     logger.warning("plan '%s' was another one; it is replaced", plan.name)

@@ -93,7 +93,7 @@ def test_an_unknown_fold_says_which_there_are(words, fold, here):
     ("words", "parts"),
     [
         (["--gpu-memory", "banana"], ["--gpu-memory", "'banana'", "8GB"]),
-        (["--gpu-memory", "1kB"], ["1e-06 GB", "--gpu-memory"]),
+        (["--gpu-memory", "1kB"], ["--gpu-memory 1e-06GB", "needs 0.51 GB"]),
         (["--preset", "resec"], ["'resec'", "did you mean 'resenc'?", "resenc-xl"]),
         (["--spacing", "1,2"], ["[1.0, 2.0]", "three", "--spacing"]),
         (["--spacing", "-1,1,1"], ["[-1.0, 1.0, 1.0]", "positive", "--spacing"]),

@@ -15,6 +15,11 @@ from autoseg.errors import AutosegError
         ("1TB", 10**12),
         ("12345", 12345),
         ("77b", 77),
+        ("8GiB", 8 * 1024**3),
+        ("11 gib", 11 * 1024**3),
+        ("8192MiB", 8 * 1024**3),
+        ("1.5KiB", 1536),
+        ("1TiB", 1024**4),
     ],
 )
 def test_sizes_are_read_in_the_units_people_write(text, size):
@@ -22,7 +27,7 @@ def test_sizes_are_read_in_the_units_people_write(text, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["banana", "", "GB", "8XB", "-8GB", "0GB", "8 G B", "1e9", "8,5GB"]
+    "text", ["banana", "", "GB", "8XB", "8Gi", "8iB", "-8GB", "0GB", "8 G B", "1e9", "8,5GB"]
 )
 def test_what_is_no_size_is_refused_with_an_example(text):
     with pytest.raises(AutosegError) as error:

@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from commands import assert_done, assert_refused, call
+from commands import assert_done, assert_refused, call, edit
 
 TASK = "Task01_Ball"
 
@@ -185,3 +185,68 @@ def test_raw_data_are_not_written_to(here, toy):
     before = sorted((path, path.stat().st_mtime_ns) for path in toy.raw.rglob("*"))
     assert_done(call("plan", TASK, "-q", "--plan", "again", "-w", here / "fresh"))
     assert sorted((path, path.stat().st_mtime_ns) for path in toy.raw.rglob("*")) == before
+
+
+# Wishes, rules and edits
+
+
+def planned(task, name="default"):
+    return json.loads((task / "plans" / f"{name}.json").read_text())["configurations"]
+
+
+def test_patch_and_batch_can_be_wished_for(here, task):
+    called = call("plan", TASK, "--patch-size", "16,16,8", "--batch-size", "3", "--plan", "small")
+    assert_done(called)
+    full = planned(task, "small")["3d_fullres"]
+    assert (full["patch_size"], full["batch_size"]) == ([16, 16, 8], 3)
+    lines = [line.strip() for line in called.out.splitlines()]
+    assert any(line.startswith("given by the user: 0.5") for line in lines)
+    assert any(line.startswith("given by the user; 8 GB would hold") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--patch-size", "100,100,100"],
+            "--patch-size 100,100,100: not divisible by 16; nearest: 96,96,96",
+        ),
+        (
+            ["--gpu-memory", "0.3GB"],
+            "--gpu-memory 0.3GB: the smallest network for these images needs 0.51 GB; plan for",
+        ),
+        (["--patch-size", "64"], "a patch of [64]; give three positive numbers for 3D or two"),
+        (["--patch-size", "a,b"], "--patch-size: 'a,b' is no list of numbers"),
+    ],
+)
+def test_impossible_wishes_are_refused_in_one_line(here, words, message):
+    assert_refused(call("plan", TASK, "--plan", "other", *words), message)
+
+
+def test_edits_of_a_plan_are_kept_and_told_when_planning_again(here, task):
+    edit(task / "plans" / "default.json", configurations__3d_fullres__batch_size=5)
+    called = call("plan", TASK)
+    assert_done(called)
+    lines = [line.strip() for line in called.out.splitlines()]
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("edits kept ")]
+    assert lines[place].split() == ["edits", "kept", "3d_fullres.batch_size"]
+    assert lines[place + 1].startswith("edited by hand in autoseg_workspace/")
+    assert planned(task)["3d_fullres"]["batch_size"] == 5
+    assert call("plan", TASK, "--batch-size", "4", "-q").code == 0
+    assert planned(task)["3d_fullres"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize("words", [("plan", TASK), ("preprocess",), ("train", "3d_fullres", "0")])
+def test_a_plan_edited_into_nonsense_is_refused_by_every_command(here, task, words):
+    edit(task / "plans" / "default.json", configurations__3d_fullres__batch_size=0)
+    assert_refused(call(*words), "default.json: configurations.3d_fullres.batch_size: ")
+
+
+def test_a_rule_that_changed_the_plan_is_printed_by_its_name(here):
+    words = ("--preset", "resenc-m", "--gpu-memory", "0.6GB")
+    lines = [line.strip() for line in call("plan", TASK, "--plan", "own", *words).out.splitlines()]
+    places = [number for number, line in enumerate(lines) if line.startswith("rule 'bytes'")]
+    assert places
+    assert all(" -> " in lines[place] for place in places)
+    assert all("estimated in bytes and has to fit" in lines[place + 1] for place in places)
+    assert "rule '" not in call("plan", TASK, "--plan", "like", "--compatible", *words).out
