@@ -95,11 +95,14 @@ class CaseFingerprint(Frozen):
         orientation: where the axes point, as ``Geometry.orientation`` says.
         channels: range of the values of each channel.
         structures: measurements of each index 1..n of the label space; None if it is absent.
-            Empty, as is ``label_voxels``, if the label map could not be used.
+            Empty, as are ``label_voxels`` and ``num_components``, if the label map could not be
+            used.
         files: stamps of image files and label file, in that order.
         content: hash of shape and voxels, however the files store them; None if not made.
         patient: hash of the patient's identity in the files' headers; None where they have none.
         remarks: what a user should know but does not stop planning.
+        num_components: connected components of each index 1..n; voxels that share a face, an
+            edge or a corner are connected.
     """
 
     name: str
@@ -115,6 +118,7 @@ class CaseFingerprint(Frozen):
     content: str | None = None
     patient: str | None = None
     remarks: tuple[Remark, ...] = ()
+    num_components: tuple[int, ...] = ()
 
     @property
     def source(self) -> str:
@@ -128,13 +132,15 @@ class Fingerprint(Artifact):
 
     Attributes:
         label_values: file values by index, as ``LabelSpace.values`` gives them.
+        label_key: hash of the labels as they were declared; None if it is not known.
         cases: sorted by name.
         intensities: one entry per channel; none if no case has a labelled voxel.
     """
 
-    FORMAT: ClassVar[int] = 2
-    format: int = 2
+    FORMAT: ClassVar[int] = 3
+    format: int = 3
     label_values: tuple[int, ...]
+    label_key: str | None = None
     cases: tuple[CaseFingerprint, ...]
     intensities: tuple[IntensityStats, ...]
 

@@ -16,38 +16,13 @@ from autoseg.core.fingerprint import (
     ChannelRange,
     FileStamp,
     Fingerprint,
-    IntensityStats,
     StructureMeasure,
 )
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace
+from autoseg.fingerprint.sketch import IntensitySketch, combine, sketch
 from autoseg.imaging.boxes import bounding_box, crop, nonzero_mask
-
-MOST_VALUES = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntensitySketch:
-    """The distribution of a case's foreground intensities in one channel, in bounded memory.
-
-    Up to ``MOST_VALUES`` different values (most CTs) are kept with their exact frequency; of
-    more, as many evenly spaced quantiles.
-
-    Attributes:
-        values: float64, ascending.
-        shares: float64, the share of the voxels each value stands for; they sum to 1.
-        mean: over all voxels, exact.
-        mean_square: over all voxels, exact.
-        minimum: over all voxels.
-        maximum: over all voxels.
-    """
-
-    values: npt.NDArray[np.float64]
-    shares: npt.NDArray[np.float64]
-    mean: float
-    mean_square: float
-    minimum: float
-    maximum: float
+from autoseg.imaging.components import count_components
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +79,7 @@ def measure_case(
         orientation=image.geometry.orientation,
         channels=tuple(_range_of(channel) for channel in image.array),
         structures=() if labels is None else _structures(image, labels, num_structures),
+        num_components=() if labels is None else count_components(labels, num_structures),
         files=tuple(files),
         content=_content_of(image),
     )
@@ -111,6 +87,16 @@ def measure_case(
         return Measurement(case=case, sketches=())
     sketches = tuple(sketch(crop(channel, box)[foreground]) for channel in image.array)
     return Measurement(case=case, sketches=sketches)
+
+
+def label_key(labels: LabelSpace) -> str:
+    """Hash of all that a measured label map depends on beside its file.
+
+    Names are part of it because segmentations of 3D Slicer are matched by them.
+    """
+    structures = sorted((s.name.casefold(), sorted(s.values)) for s in labels.structures)
+    meaning = repr((labels.background, labels.ignore, structures))
+    return hashlib.blake2b(meaning.encode(), digest_size=8).hexdigest()
 
 
 def _content_of(image: Image) -> str:
@@ -159,29 +145,6 @@ def _structures(
     )
 
 
-def sketch(values: npt.NDArray[np.float32]) -> IntensitySketch:
-    """Summarise intensities.
-
-    Args:
-        values: at least one, any order.
-    """
-    exact = values.astype(np.float64)
-    kept, counts = np.unique(exact, return_counts=True)
-    shares = counts / counts.sum()
-    if len(kept) > MOST_VALUES:
-        quantiles = (np.arange(MOST_VALUES) + 0.5) / MOST_VALUES
-        kept = kept[np.searchsorted(np.cumsum(shares), quantiles)]
-        shares = np.full(MOST_VALUES, 1 / MOST_VALUES)
-    return IntensitySketch(
-        values=kept,
-        shares=shares,
-        mean=float(exact.mean()),
-        mean_square=float(np.square(exact).mean()),
-        minimum=float(exact.min()),
-        maximum=float(exact.max()),
-    )
-
-
 def summarise(
     measurements: Sequence[Measurement], num_channels: int, label_space: LabelSpace
 ) -> Fingerprint:
@@ -199,35 +162,10 @@ def summarise(
     with_foreground = [m.sketches for m in measurements if m.sketches]
     return Fingerprint(
         label_values=label_space.values,
+        label_key=label_key(label_space),
         cases=tuple(cases),
         intensities=tuple(
             combine([sketches[channel] for sketches in with_foreground])
             for channel in range(num_channels if with_foreground else 0)
         ),
-    )
-
-
-def combine(sketches: Sequence[IntensitySketch]) -> IntensityStats:
-    """Statistics over cases that all weigh the same.
-
-    Args:
-        sketches: one per case with foreground, at least one.
-    """
-    values = np.concatenate([s.values for s in sketches])
-    shares = np.concatenate([s.shares for s in sketches]) / len(sketches)
-    order = np.argsort(values, kind="stable")
-    values, below = values[order], np.cumsum(shares[order])
-    low, middle, high = values[
-        np.minimum(np.searchsorted(below, (0.005, 0.5, 0.995)), len(values) - 1)
-    ].tolist()
-    mean = float(np.mean([s.mean for s in sketches]))
-    variance = float(np.mean([s.mean_square for s in sketches])) - mean**2
-    return IntensityStats(
-        mean=mean,
-        median=middle,
-        std=max(variance, 0.0) ** 0.5,
-        min=min(s.minimum for s in sketches),
-        max=max(s.maximum for s in sketches),
-        percentile_00_5=low,
-        percentile_99_5=high,
     )

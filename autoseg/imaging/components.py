@@ -1,4 +1,4 @@
-"""Connected-component clean-up."""
+"""Connected components: clean-up and counts."""
 
 from __future__ import annotations
 
@@ -36,3 +36,26 @@ def keep_largest(
     is_small[0] = False
     crop(result, box)[is_small[components]] = 0
     return result
+
+
+def count_components(labels: npt.NDArray[np.integer], count: int) -> tuple[int, ...]:
+    """Number of connected components of each label.
+
+    Voxels are neighbours when they share a face, an edge or a corner.
+
+    Args:
+        labels: integer ``(z, y, x)``.
+        count: labels 1..count are looked at; all others are background.
+
+    Returns:
+        One number for each of them; 0 for a label that is absent.
+    """
+    is_one = (labels > 0) & (labels <= count)
+    if not is_one.any():
+        return (0,) * count
+    box = bounding_box(is_one)
+    inside = np.where(crop(is_one, box), crop(labels, box), 0)
+    components, total = cc3d.connected_components(inside, connectivity=26, return_N=True)
+    label_of = np.zeros(total + 1, labels.dtype)
+    label_of[components] = inside
+    return tuple(np.bincount(label_of[1:], minlength=count + 1)[1:].tolist())

@@ -38,7 +38,7 @@ def known_fingerprint(task: TaskFolder) -> Fingerprint | None:
     try:
         return load_fingerprint(task)
     except ArtifactError as error:
-        logger.info("%s: the images are measured anew", error.finding)
+        logger.info("%s: it is made anew", error.finding)
         return None
 
 

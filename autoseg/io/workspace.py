@@ -147,6 +147,11 @@ class TaskFolder:
         return self.root / "fingerprint.json"
 
     @property
+    def measured(self) -> Path:
+        """Folder of what was measured case by case."""
+        return self.root / "measured"
+
+    @property
     def splits_file(self) -> Path:
         """The folds: ``Splits``."""
         return self.root / "splits.json"
@@ -188,6 +193,10 @@ class TaskFolder:
             DataError: if the name would leave the folder; so everywhere in this class.
         """
         return self.plans / f"{check_name(name, 'plan')}.json"
+
+    def measured_file(self, case: str) -> Path:
+        """What was measured of a case."""
+        return self.measured / f"{check_name(case, 'case')}.npz"
 
     def plan_names(self) -> list[str]:
         """Names of the plans there are, sorted."""

@@ -53,7 +53,8 @@ def plan_folder(
 ) -> PlannedTask:
     """Find the data set in a folder, measure it, plan it and remember it.
 
-    Nothing is written before all of it has succeeded.
+    Only what is measured is kept case by case, so that a repeated command goes on where it
+    stopped; nothing else is written before all of it has succeeded.
 
     Args:
         workspace: where everything is kept.
@@ -80,7 +81,7 @@ def plan_folder(
     with atomic.lock(task.lock):
         if task.exists and load_dataset(task).root != dataset.root:
             logger.info("the raw data of %s are now taken from %s", task.name, dataset.root)
-        measured, problems = _examine(task, survey, workers, progress)
+        measured, problems = _examine(task, survey, workers, progress, keep=True)
         refuse_errors(problems, dataset.root)
         fingerprint = measured.fingerprint
         assert fingerprint is not None
@@ -139,11 +140,24 @@ def check_folder(
         survey = survey_folder(workspace, folder)
         done = {n: case for n, case in measured.cases.items() if n not in mending.cases}
         measured, problems = _examine(task, survey, workers, progress, done)
-    is_sound = not any(problem.is_error for problem in problems)
-    if is_sound and task is not None and not task.exists and measured.fingerprint is not None:
-        with atomic.lock(task.lock):
-            artifacts.save(task.fingerprint_file, measured.fingerprint)
+    if survey.dataset is not None and task is not None and not task.exists:
+        _remember(task, survey.dataset, measured, problems)
     return CheckResult.of(folder.resolve(), survey, problems, told)
+
+
+def _remember(
+    task: TaskFolder, dataset: Dataset, measured: Measured, problems: Sequence[Problem]
+) -> None:
+    """Keep what was measured; of broken data only where the task has a folder already."""
+    from autoseg.fingerprint.stage import keep_cases
+
+    is_sound = not any(problem.is_error for problem in problems)
+    if not is_sound and not task.root.is_dir():
+        return
+    with atomic.lock(task.lock):
+        keep_cases(task, dataset.labels, measured.cases)
+        if is_sound and measured.fingerprint is not None:
+            artifacts.save(task.fingerprint_file, measured.fingerprint)
 
 
 def _examine(
@@ -152,6 +166,8 @@ def _examine(
     workers: int | None,
     progress: Progress,
     done: Mapping[str, MeasuredCase] | None = None,
+    *,
+    keep: bool = False,
 ) -> tuple[Measured, tuple[Problem, ...]]:
     """Measure all cases; everything wrong with names, files and the whole."""
     from autoseg.check.findings import judge
@@ -160,6 +176,7 @@ def _examine(
     dataset = survey.dataset
     if dataset is None or task is None:
         return Measured(fingerprint=None, problems=()), survey.problems
-    measured = measure_dataset(dataset, known_fingerprint(task), workers, progress, done=done)
+    known = known_fingerprint(task)
+    measured = measure_dataset(dataset, known, workers, progress, done=done, task=task, keep=keep)
     judged = judge(dataset, measured.fingerprint)
     return measured, (*survey.problems, *measured.problems, *judged)

@@ -166,7 +166,7 @@ def test_a_fingerprint_that_cannot_be_used_is_made_anew(workspace, raw, task, ca
     task.fingerprint_file.write_text(json.dumps(json.loads(good) | change))
     with caplog.at_level(logging.INFO, logger="autoseg"):
         plan_folder(workspace, raw, PlanRequest(), workers=0)
-    assert "the images are measured anew" in caplog.text
+    assert "it is made anew" in caplog.text
     assert task.fingerprint_file.read_text() == good
 
 

@@ -5,7 +5,7 @@ from autoseg.core.fingerprint import ChannelRange
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.fingerprint.measure import MOST_VALUES, combine, measure_case, sketch, summarise
+from autoseg.fingerprint.measure import label_key, measure_case, summarise
 
 LABELS = LabelSpace(structures=(Structure(name="a", values=(1,)), Structure(name="b", values=(2,))))
 
@@ -74,37 +74,6 @@ def test_the_ignore_label_is_no_foreground():
     assert without.sketches[0].mean != pytest.approx(everything.sketches[0].mean, abs=1e-3)
 
 
-def test_cases_weigh_the_same_whatever_their_size():
-    small, large = np.zeros(10, "f4"), np.full(1000, 100.0, "f4")
-    stats = combine([sketch(small), sketch(large)])
-    assert stats.mean == pytest.approx(50.0)
-    assert stats.std == pytest.approx(50.0)
-    assert (stats.min, stats.max) == (0.0, 100.0)
-
-
-def test_percentiles_of_whole_numbers_are_exact():
-    rng = np.random.default_rng(3)
-    values = [rng.integers(-200, 300, 4000).astype("f4") for _ in range(3)]
-    stats = combine([sketch(v) for v in values])
-    pooled = np.concatenate(values)
-    for share, found in (
-        (0.5, stats.percentile_00_5),
-        (50, stats.median),
-        (99.5, stats.percentile_99_5),
-    ):
-        assert found == np.percentile(pooled, share, method="inverted_cdf")
-
-
-def test_percentiles_of_many_different_values_are_close():
-    values = np.random.default_rng(4).normal(size=200_000).astype("f4")
-    made = sketch(values)
-    assert len(made.values) == MOST_VALUES
-    stats = combine([made])
-    width = np.percentile(values, 99.5) - np.percentile(values, 0.5)
-    assert abs(stats.percentile_99_5 - np.percentile(values, 99.5)) < 1e-3 * width
-    assert abs(stats.percentile_00_5 - np.percentile(values, 0.5)) < 1e-3 * width
-
-
 def test_a_case_without_foreground_counts_for_shape_only():
     image, indices = published_case()
     empty = measure_case("empty", image, np.zeros_like(indices), LABELS, ())
@@ -125,7 +94,7 @@ def test_an_image_whose_label_map_cannot_be_used_is_measured_without():
     image, indices = published_case()
     with_labels = measure_case("c", image, indices, LABELS, ()).case
     without = measure_case("c", image, None, LABELS, ()).case
-    assert (without.label_voxels, without.structures) == ((), ())
+    assert (without.label_voxels, without.structures, without.num_components) == ((), (), ())
     assert without.shape == with_labels.shape
     assert without.channels == with_labels.channels
 
@@ -188,3 +157,37 @@ def test_the_range_of_every_channel_covers_all_voxels():
         ChannelRange(min=-1024, max=3071, is_whole=True),
         ChannelRange(min=0.5, max=0.5, is_whole=False),
     )
+
+
+def test_the_components_of_every_structure_are_counted():
+    indices = np.zeros((3, 4, 7), np.int16)
+    indices[0, 0, 0] = indices[1, 1, 1] = 1  # they share a corner
+    indices[2, 3, 0] = indices[0, 3, 4] = indices[0, 3, 6] = 1
+    indices[1, 1, 2] = 2
+    indices[2, 0, 6] = 4
+    ignoring = LabelSpace(
+        structures=tuple(Structure(name=f"s{value}", values=(value,)) for value in (1, 2, 3)),
+        ignore=4,
+    )
+    image = Image(
+        array=np.zeros((1, 3, 4, 7), np.float32),
+        geometry=Geometry(shape=(3, 4, 7), spacing=(3, 1, 2)),
+    )
+    image.array[0, 1, 1] = 5  # the count is of all voxels, not of the non-zero region
+    case = measure_case("a", image, indices, ignoring, ()).case
+    assert case.num_components == (4, 1, 0)
+
+
+def test_other_names_values_or_an_ignore_label_make_other_measurements():
+    renamed = LABELS.model_copy(
+        update={"structures": (Structure(name="c", values=(1,)), *LABELS.structures[1:])}
+    )
+    swapped = LabelSpace(
+        structures=(Structure(name="a", values=(2,)), Structure(name="b", values=(1,)))
+    )
+    fewer = LabelSpace(structures=(Structure(name="a", values=(1,)),))
+    ignoring = LabelSpace(structures=(Structure(name="a", values=(1,)),), ignore=2)
+    spaces = [LABELS, renamed, swapped, fewer, ignoring]
+    assert len({label_key(space) for space in spaces}) == 5
+    reordered = LabelSpace(structures=(LABELS.structures[1], LABELS.structures[0]))
+    assert label_key(reordered) == label_key(LABELS)

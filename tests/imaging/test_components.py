@@ -1,6 +1,7 @@
 import numpy as np
+from scipy import ndimage
 
-from autoseg.imaging.components import keep_largest
+from autoseg.imaging.components import count_components, keep_largest
 
 
 def test_largest_component_of_a_label_stays():
@@ -52,3 +53,16 @@ def test_absent_labels_change_nothing():
     labels = np.zeros((2, 3, 4), dtype=np.int16)
     labels[0, 0, 0] = labels[1, 2, 3] = 3
     np.testing.assert_array_equal(keep_largest(labels, (1, 2)), labels)
+
+
+def test_components_of_every_label_are_counted():
+    labels = np.random.default_rng(2).choice(5, (6, 9, 13), p=(0.7, 0.1, 0.12, 0.03, 0.05))
+    naive = [ndimage.label(labels == index, np.ones((3, 3, 3)))[1] for index in (1, 2, 3)]
+    assert count_components(labels.astype(np.int16), 3) == tuple(naive)
+
+
+def test_an_absent_label_has_no_component():
+    labels = np.zeros((3, 4, 5), np.int16)
+    assert count_components(labels, 2) == (0, 0)
+    labels[1, 2, 3], labels[0, 0, 0] = 2, -1
+    assert count_components(labels, 3) == (0, 1, 0)
