@@ -113,10 +113,15 @@ def spacing(name: str, grid: Grid, reason: str) -> Decision:
     return Decision(what="spacing", value=mm(grid.spacing), reason=reason, configuration=name)
 
 
+def _millions(number: float) -> str:
+    millions = number / 1e6
+    return f"{millions:,.0f}" if millions >= 1 else f"{millions:.1g}"
+
+
 def patch_size(name: str, fitted: Fit, grid: Grid, budget_bytes: int) -> Decision:
     """How large a patch is."""
     count = (
-        f"{fitted.elements / 1e6:,.0f} of {fitted.max_elements / 1e6:,.0f} million feature map "
+        f"{_millions(fitted.elements)} of {_millions(fitted.max_elements)} million feature map "
         "values"
     )
     if fitted.batch.by_bytes is not None:

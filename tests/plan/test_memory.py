@@ -77,16 +77,17 @@ SHAPES = [
 ]
 
 
+OPTIONS = [
+    (1, 3, torch.bfloat16, True),
+    (4, 4, torch.float32, True),
+    (1, 60, torch.bfloat16, True),
+    (2, 2, torch.bfloat16, False),
+]
+"""Channels, classes, number format, deep supervision."""
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=["3d", "coarse", "2d", "residual", "residual 2d"])
-@pytest.mark.parametrize(
-    ("channels", "outputs", "dtype", "deep_supervision"),
-    [
-        (1, 3, torch.bfloat16, True),
-        (4, 4, torch.float32, True),
-        (1, 60, torch.bfloat16, True),
-        (2, 2, torch.bfloat16, False),
-    ],
-)
+@pytest.mark.parametrize(("channels", "outputs", "dtype", "deep_supervision"), OPTIONS)
 def test_the_estimate_is_what_a_step_keeps(shape, channels, outputs, dtype, deep_supervision):
     spec, patch, batch = shape
 
