@@ -15,7 +15,7 @@ def problem(kind, number=0):
 
 
 def test_warnings_stop_nothing():
-    refuse_errors([problem("geometry-slight")], ROOT)
+    assert refuse_errors([problem("geometry-slight")], ROOT) is None
 
 
 def test_a_single_error_is_told_with_what_mends_it():
