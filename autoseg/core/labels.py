@@ -12,6 +12,7 @@ from pydantic import model_validator
 from autoseg.core.artifact import Frozen
 
 _LARGEST_TABLE = 1 << 20
+_SIGNED = (np.int8, np.int16, np.int32)
 
 
 def smallest_type(values: npt.ArrayLike) -> np.dtype[np.integer]:
@@ -137,18 +138,20 @@ class LabelSpace(Frozen):
             array: integer file values, any shape.
 
         Returns:
-            Indices of the same shape: int16, or int32 for more than 32,767 values.
+            Indices of the same shape, in the smallest signed type that holds them all.
 
         Raises:
             ValueError: if a value is not declared.
         """
         declared = np.array(self.values)
+        dtype = next(t for t in _SIGNED if len(declared) - 1 <= np.iinfo(t).max)
+        if _are_indices(array, declared):
+            return array.astype(dtype, copy=False)
         order = np.argsort(declared, kind="stable")
         present = np.unique(array)
         unknown = self.undeclared(present)
         if unknown:
             raise ValueError(f"label values {list(unknown)} are not declared")
-        dtype = np.int16 if len(declared) <= 2**15 else np.int32
         indices = order[np.searchsorted(declared, present, sorter=order)].astype(dtype)
         if present[0] < 0 or present[-1] >= _LARGEST_TABLE:
             return indices[np.searchsorted(present, array)]
@@ -167,3 +170,28 @@ class LabelSpace(Frozen):
         """
         values = np.array((self.background, *self.foreground_values))
         return values.astype(smallest_type(values))[indices]
+
+
+def count_voxels(indices: npt.NDArray[np.integer], count: int) -> tuple[int, ...]:
+    """Count the voxels of each index.
+
+    Args:
+        indices: ``(z, y, x)``; negative ones are not counted.
+        count: number of indices, all of them below it.
+
+    Returns:
+        Voxels of index 0 to ``count - 1``.
+    """
+    voxels = np.zeros(count + 1, dtype=np.int64)
+    # Plane by plane, because bincount wants eight bytes per voxel.
+    for plane in indices:
+        shifted = np.maximum(plane, -1).astype(np.intp) + 1
+        voxels += np.bincount(shifted.ravel(), minlength=count + 1)
+    return tuple(voxels[1:].tolist())
+
+
+def _are_indices(array: npt.NDArray[np.integer], declared: npt.NDArray[Any]) -> bool:
+    """Whether file values are indices as they are: so in most data sets, and quickly found."""
+    if array.size == 0 or not np.array_equal(declared, np.arange(len(declared))):
+        return False
+    return int(array.min()) >= 0 and int(array.max()) < len(declared)

@@ -19,7 +19,7 @@ from autoseg.core.fingerprint import (
     StructureMeasure,
 )
 from autoseg.core.image import Image
-from autoseg.core.labels import LabelSpace
+from autoseg.core.labels import LabelSpace, count_voxels
 from autoseg.fingerprint.sketch import IntensitySketch, combine, sketch
 from autoseg.imaging.boxes import bounding_box, crop, nonzero_mask
 from autoseg.imaging.components import count_components
@@ -41,7 +41,7 @@ class Measurement:
 def measure_case(
     name: str,
     image: Image,
-    labels: npt.NDArray[np.int16] | None,
+    labels: npt.NDArray[np.signedinteger] | None,
     label_space: LabelSpace,
     files: Sequence[FileStamp],
 ) -> Measurement:
@@ -63,18 +63,18 @@ def measure_case(
     """
     box = bounding_box(nonzero_mask(image.array))
     num_structures = 0 if labels is None else label_space.num_classes - 1
-    inside = np.zeros(box.shape, np.int16) if labels is None else crop(labels, box)
+    inside = np.zeros(box.shape, np.int8) if labels is None else crop(labels, box)
     foreground = inside > 0
     if label_space.ignore_index is not None:
         foreground &= inside != label_space.ignore_index
-    counts = np.bincount(np.maximum(inside, 0).ravel(), minlength=label_space.num_classes)
+    counts = count_voxels(inside, len(label_space.values))
     z, y, x = box.shape
     case = CaseFingerprint(
         name=name,
         shape=(z, y, x),
         spacing=image.geometry.spacing,
         relative_size=prod(box.shape) / prod(image.geometry.shape),
-        label_voxels=tuple(counts[1 : num_structures + 1].tolist()),
+        label_voxels=counts[1 : num_structures + 1],
         original_shape=image.geometry.shape,
         orientation=image.geometry.orientation,
         channels=tuple(_range_of(channel) for channel in image.array),
@@ -115,7 +115,7 @@ def _range_of(channel: npt.NDArray[np.float32]) -> ChannelRange:
 
 
 def _structures(
-    image: Image, labels: npt.NDArray[np.int16], count: int
+    image: Image, labels: npt.NDArray[np.signedinteger], count: int
 ) -> tuple[StructureMeasure | None, ...]:
     """Where each index 1..count lies and what it looks like, all in one pass."""
     is_one = (labels > 0) & (labels <= count)

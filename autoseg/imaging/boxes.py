@@ -60,7 +60,9 @@ def nonzero_mask(image: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
 
 def _fill_holes(mask: npt.NDArray[np.bool_]) -> None:
     """Set every hole of a mask, in place."""
-    if mask.all():
+    faces = [mask.take((0, -1), axis=axis) for axis in range(mask.ndim)]
+    if all(face.all() for face in faces):  # no way in: every zero is a hole, as in most CTs
+        mask[...] = True
         return
     components, count = cc3d.connected_components(~mask, connectivity=6, return_N=True)
     is_open = np.zeros(count + 1, dtype=bool)

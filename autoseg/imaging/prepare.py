@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import ceil
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -14,24 +13,18 @@ from autoseg.core.geometry import Shape, Triple
 from autoseg.core.plan import Recipe
 from autoseg.imaging.boxes import Box, bounding_box, crop, nonzero_mask
 from autoseg.imaging.normalize import NORMALIZERS, Mask
-from autoseg.imaging.resample import (
-    Floats,
-    Resizer,
-    axis_orders,
-    coarse_axis,
-    resample_image,
-)
+from autoseg.imaging.operators import Floats
+from autoseg.imaging.resample import axis_orders, coarse_axis
 from autoseg.imaging.resample_labels import resample_labels
+from autoseg.imaging.resizer import Resizer, ValueRange
 
-Labels = npt.NDArray[np.int16]
-Positions = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.signedinteger]
 T = TypeVar("T")
+
+_ROWS = 32
 
 OUTSIDE = -1
 """Label of background outside the non-zero region."""
-
-MAX_POSITIONS = 10_000
-"""Positions kept per structure, unless one in a hundred is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +77,8 @@ class Prepared:
 
     Args:
         image: float32 ``(channels, z, y, x)``, normalized.
-        labels: int16 indices ``(z, y, x)``, ``OUTSIDE`` for background outside the non-zero
-            region; None for an image without reference.
+        labels: indices ``(z, y, x)``, ``OUTSIDE`` for background outside the non-zero region;
+            None for an image without reference.
         trace: the way back.
     """
 
@@ -97,34 +90,123 @@ class Prepared:
 def prepare(
     image: Floats, spacing: Triple, recipe: Recipe, labels: Labels | None = None
 ) -> Prepared:
-    """Transpose, crop to the non-zero region, normalize and resample.
+    """Transpose, crop to the non-zero region, normalize and resample a case.
 
     Args:
         image: float32 ``(channels, z, y, x)``, not changed.
         spacing: mm, ``(z, y, x)``.
         recipe: how; a recipe with two spacings is for slices, across which nothing is resampled.
-        labels: int16 indices ``(z, y, x)``, not changed; None if there are none.
+        labels: signed indices ``(z, y, x)``, not changed; None if there are none.
 
     Raises:
         ValueError: if the number of channels or the shape of the labels does not fit.
         DataError: if intensities do not fit their normalization.
     """
-    _check_fit(image, recipe, labels)
-    trace, mask = _lay_out(image, spacing, recipe)
-    inside = crop(mask, trace.box)
-    cropped_labels = None
-    if labels is not None:
-        cropped_labels = crop(labels.transpose(recipe.transpose), trace.box).astype(np.int16)
-        cropped_labels[(cropped_labels == 0) & ~inside] = OUTSIDE
-        inside = cropped_labels >= 0
-    cropped = crop(_transposed_channels(image, recipe.transpose), trace.box)
-    normalized = _normalized(cropped, inside, recipe)
-    grid = (trace.prepared_shape, trace.cropped_spacing, trace.target_spacing)
-    return Prepared(
-        image=resample_image(normalized, *grid),
-        labels=None if cropped_labels is None else resample_labels(cropped_labels, *grid),
-        trace=trace,
-    )
+    case = Preparation(image, spacing, recipe, labels)
+    prepared = np.empty((len(image), *case.trace.prepared_shape), dtype=np.float32)
+    start = 0
+    for slab in case.slabs():
+        stop = start + slab.shape[1]
+        prepared[:, start:stop] = slab
+        start = stop
+    return Prepared(image=prepared, labels=case.labels, trace=case.trace)
+
+
+class Preparation:
+    """A case on its way to the network's grid: the labels at once, the image slab by slab.
+
+    Neither the normalized nor the resampled image ever exists as a whole.
+
+    Args:
+        image: float32 ``(channels, z, y, x)``, not changed; kept until the slabs are made.
+        spacing: mm, ``(z, y, x)``.
+        recipe: how; a recipe with two spacings is for slices, across which nothing is resampled.
+        labels: signed indices ``(z, y, x)``, not changed; None if there are none.
+
+    Attributes:
+        trace: the way back.
+        labels: indices of the same type on the network's grid, ``OUTSIDE`` for background
+            outside the non-zero region; None for an image without reference.
+
+    Raises:
+        ValueError: if the number of channels or the shape of the labels does not fit.
+        DataError: if intensities do not fit their normalization.
+    """
+
+    def __init__(
+        self,
+        image: Floats,
+        spacing: Triple,
+        recipe: Recipe,
+        labels: Labels | None = None,
+    ) -> None:
+        _check_fit(image, recipe, labels)
+        self.trace, mask = _lay_out(image, spacing, recipe)
+        inside = crop(mask, self.trace.box)
+        self.labels = None
+        if labels is not None:
+            cropped = _mark_outside(
+                crop(labels.transpose(recipe.transpose), self.trace.box), inside
+            )
+            inside = cropped >= 0
+            self.labels = resample_labels(cropped, *self._grid)
+        self._channels = crop(_transposed_channels(image, recipe.transpose), self.trace.box)
+        self._masks = [inside if masked else None for masked in recipe.use_mask_for_norm]
+        self._transforms = [
+            NORMALIZERS.get(scheme)(channel, mask, stats)
+            for scheme, channel, mask, stats in zip(
+                recipe.normalization, self._channels, self._masks, recipe.intensities, strict=True
+            )
+        ]
+
+    def slabs(self, rows: int = _ROWS) -> Iterator[Floats]:
+        """Normalize and resample the image.
+
+        Args:
+            rows: of a slab.
+
+        Yields:
+            Consecutive slabs, float32 ``(channels, rows, y, x)``, the last one may be thinner:
+            together ``(channels, *trace.prepared_shape)``.
+        """
+        shape, new_shape = self.trace.cropped_shape, self.trace.prepared_shape
+        coarse = coarse_axis(self.trace.cropped_spacing, self.trace.target_spacing)
+        resizer = Resizer(shape, new_shape, axis_orders(3, coarse), rows)
+        channels = range(len(self._channels))
+        ranges = [None if shape == new_shape else self._range_of(c, coarse) for c in channels]
+        for slab in resizer.slabs:
+            thickness = slab.rows.stop - slab.rows.start
+            result = np.empty((len(channels), thickness, *new_shape[1:]), dtype=np.float32)
+            for channel, within in zip(channels, ranges, strict=True):
+                part = self._normalized(channel, slab.window)
+                resizer.slab(slab, part, result[channel], within)
+            yield result
+
+    def _range_of(self, channel: int, coarse: int | None) -> ValueRange:
+        values = ValueRange(self.trace.cropped_shape, coarse)
+        size = self.trace.cropped_shape[0]
+        for start in range(0, size, _ROWS):
+            rows = slice(start, min(start + _ROWS, size))
+            values.add(rows, self._normalized(channel, rows))
+        return values
+
+    @property
+    def _grid(self) -> tuple[Shape, Triple, Triple]:
+        """What resampling wants to know: new shape, spacing before and after."""
+        return self.trace.prepared_shape, self.trace.cropped_spacing, self.trace.target_spacing
+
+    def _normalized(self, channel: int, rows: slice) -> Floats:
+        mask = self._masks[channel]
+        part = self._channels[channel][rows]
+        return self._transforms[channel](part, None if mask is None else mask[rows])
+
+
+def _mark_outside(labels: Labels, inside: Mask) -> Labels:
+    """A copy of the labels with ``OUTSIDE`` for background that is not inside."""
+    marked = labels.copy()
+    if not inside.all():
+        marked[(marked == 0) & ~inside] = OUTSIDE
+    return marked
 
 
 def _check_fit(image: Floats, recipe: Recipe, labels: Labels | None) -> None:
@@ -180,15 +262,6 @@ def _transposed_channels(
     array: npt.NDArray[Any], transpose: tuple[int, int, int]
 ) -> npt.NDArray[Any]:
     return array.transpose(0, *(axis + 1 for axis in transpose))
-
-
-def _normalized(image: Floats, inside: Mask, recipe: Recipe) -> Floats:
-    """Normalize every channel into a new, contiguous array."""
-    result = np.empty(image.shape, dtype=np.float32)
-    for index, scheme in enumerate(recipe.normalization):
-        mask = inside if recipe.use_mask_for_norm[index] else None
-        result[index] = NORMALIZERS.get(scheme)(image[index], mask, recipe.intensities[index])
-    return result
 
 
 def restore_argmax(logits: Floats, trace: Trace) -> Labels:
@@ -264,48 +337,3 @@ def _restored_slabs(logits: Floats, trace: Trace) -> Iterator[tuple[slice, Itera
     for slab in resizer.slabs:
         window = logits[:, slab.window]
         yield slab.rows, (resizer.slab(slab, values) for values in window)
-
-
-def foreground_positions(
-    labels: npt.NDArray[np.integer],
-    indices_per_structure: Sequence[tuple[int, ...]],
-    rng: np.random.Generator,
-) -> list[Positions]:
-    """Draw voxels of each structure, for patches to be centred on.
-
-    Draws all voxels of a small structure, ``MAX_POSITIONS`` of a larger one, but at least one
-    in a hundred.
-
-    Args:
-        labels: integer ``(z, y, x)``.
-        indices_per_structure: the labels each structure is made of.
-        rng: draws them.
-
-    Returns:
-        Per structure int64 indices into the flat labels, without repetition, in random order;
-        none for a structure that is absent.
-    """
-    return [_draw_positions(labels, indices, rng) for indices in indices_per_structure]
-
-
-def _draw_positions(
-    labels: npt.NDArray[np.integer], indices: Sequence[int], rng: np.random.Generator
-) -> Positions:
-    member = np.zeros(labels.shape, dtype=bool)
-    for index in indices:
-        member |= labels == index
-    slices = member.reshape(len(member), -1)
-    ends = np.cumsum(np.count_nonzero(slices, axis=1))
-    total = int(ends[-1])
-    wanted = max(min(MAX_POSITIONS, total), ceil(0.01 * total))
-    # Ranks are looked up slice by slice: listing all positions of a large structure would
-    # take eight bytes for each of its voxels.
-    ranks = rng.choice(total, wanted, replace=False) if total else np.empty(0, dtype=np.int64)
-    homes = np.searchsorted(ends, ranks, side="right")
-    positions = np.empty(wanted, dtype=np.int64)
-    for home in np.unique(homes):
-        chosen = homes == home
-        local = np.flatnonzero(slices[home])
-        first_rank = ends[home] - len(local)
-        positions[chosen] = local[ranks[chosen] - first_rank] + home * slices.shape[1]
-    return positions

@@ -36,14 +36,14 @@ class CaseFiles:
     Attributes:
         image: all channels; NaN and infinite voxels have the lowest value of their channel.
             None if a file cannot be read or the channels do not fit together.
-        labels: indices of the label space, int16 ``(z, y, x)``; None if the label map cannot be
+        labels: indices of the label space, ``(z, y, x)``; None if the label map cannot be
             read, has another shape than the image, or has values that mean nothing.
         problems: all that is wrong, in the order of the files.
         patient: hash of the patient's identity, where the files tell it.
     """
 
     image: Image | None
-    labels: npt.NDArray[np.int16] | None
+    labels: npt.NDArray[np.signedinteger] | None
     problems: tuple[Problem, ...]
     patient: str | None = None
 
@@ -149,7 +149,7 @@ def _finite(array: npt.NDArray[Any], path: Path, tell: Tell) -> npt.NDArray[np.f
 
 def _read_indices(
     path: Path, labels: LabelSpace, grid: Geometry | None, tell: Tell
-) -> npt.NDArray[np.int16] | None:
+) -> npt.NDArray[np.signedinteger] | None:
     read = _attempt(lambda: reader_of(path).read_labels(path, labels), path, tell)
     if read is None:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from autoseg.imaging.resample import AxisOperator, axis_operator
+from autoseg.imaging.operators import AxisOperator, axis_operator
 
 # Up to this many taps, reading them one by one is less work than a dense matrix product.
 _MAX_GATHERED_TAPS = 2

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from autoseg.core.labels import LabelSpace, Structure
+from autoseg.core.labels import LabelSpace, Structure, count_voxels
 
 
 def space(**changes) -> LabelSpace:
@@ -46,7 +46,7 @@ def test_values_are_written_in_the_smallest_type_that_holds_them(value, dtype):
 
 
 @pytest.mark.parametrize(
-    ("count", "dtype"), [(300, np.int16), (32767, np.int16), (70000, np.int32)]
+    ("count", "dtype"), [(127, np.int8), (128, np.int16), (32767, np.int16), (70000, np.int32)]
 )
 def test_many_structures_have_indices_of_their_own(count: int, dtype: type):
     structures = tuple(Structure(name=f"cell {n}", values=(3 * n,)) for n in range(1, count + 1))
@@ -74,10 +74,33 @@ def test_values_far_apart_and_below_zero_become_indices(dtype: type):
     assert signed.tolist() == [2, 1, 3, 0]
 
 
+@pytest.mark.parametrize("count", [127, 128])
+def test_values_that_are_indices_stay_as_they_are(count):
+    plain = LabelSpace(
+        structures=tuple(Structure(name=str(n), values=(n,)) for n in range(1, count + 1))
+    )
+    values = np.array([[0, count], [1, 5]], dtype=np.uint8)
+
+    indices = plain.to_indices(values)
+
+    assert indices.tolist() == values.tolist()
+    assert indices.dtype == (np.int8 if count == 127 else np.int16)
+    with pytest.raises(ValueError, match="not declared"):
+        plain.to_indices(values.astype(np.int16) - 1)
+
+
 def test_values_beyond_32_bits_become_indices():
     huge = LabelSpace(structures=(Structure(name="a", values=(2**40,)),), ignore=2**32 - 1)
 
     assert huge.to_indices(np.array([2**40, 0, 2**32 - 1])).tolist() == [1, 0, 2]
+
+
+def test_voxels_of_each_index_are_counted():
+    indices = np.array([[[0, 1, -1], [3, 3, -1]], [[0, 0, 3], [127, 1, -3]]], dtype=np.int8)
+    counts = count_voxels(indices, 128)
+    assert counts[:5] == (3, 2, 0, 3, 0)
+    assert counts[127] == 1
+    assert len(counts) == 128
 
 
 def test_regions_share_values():

@@ -37,6 +37,15 @@ def test_mask_has_its_holes_filled_as_scipy_fills_them(density):
     np.testing.assert_array_equal(nonzero_mask(content[None].astype(np.float32)), expected)
 
 
+def test_a_closed_surface_is_filled_whatever_it_holds():
+    image = np.zeros((1, 7, 8, 9), dtype=np.float32)
+    image[0, 1:6, 1:7, 1:8] = 1
+    image[0, 2:5, 2:6:2, 2:7] = 0
+    mask = nonzero_mask(image)
+    assert mask[1:6, 1:7, 1:8].all()
+    assert mask.sum() == 5 * 6 * 7
+
+
 def test_mask_joins_channels():
     image = np.zeros((2, 3, 4, 5), dtype=np.float32)
     image[0, 0, 1, 2] = -1

@@ -6,9 +6,10 @@ import pytest
 from autoseg.core.fingerprint import IntensityStats
 from autoseg.core.plan import Recipe
 from autoseg.imaging.boxes import Box, crop
+from autoseg.imaging.positions import foreground_positions
 from autoseg.imaging.prepare import (
+    Preparation,
     Trace,
-    foreground_positions,
     prepare,
     resampled_shape,
     restore_argmax,
@@ -132,17 +133,6 @@ def test_foreground_positions_equal_the_reference(prepared, name, structures, co
         assert [tuple(row) for row in first.tolist()] == rows
 
 
-def test_one_in_a_hundred_positions_is_kept_of_a_large_structure():
-    labels = np.zeros((110, 110, 100), dtype=np.int16)
-    labels[5:] = 1
-    absent, large = foreground_positions(labels, [(2,), (1,)], np.random.default_rng(0))
-    assert len(absent) == 0
-    assert len(large) == np.ceil(0.01 * 105 * 110 * 100)
-    assert large.min() >= 5 * 110 * 100
-    # Uniform: the mean of 11550 positions is within a percent of the structure's.
-    assert large.mean() == pytest.approx((labels.size + 5 * 110 * 100) / 2, rel=0.01)
-
-
 def test_positions_follow_the_generator(prepared):
     labels = prepared("A").labels
     first, again, other = (
@@ -177,6 +167,29 @@ def test_images_without_labels_are_prepared_alike(phantom):
     assert without.labels is None
     assert without.trace == with_labels.trace
     np.testing.assert_array_equal(without.image, with_labels.image)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize("name", SETUPS)
+def test_slabs_of_any_thickness_make_the_image(phantom, prepared, name, rows):
+    spacing, how = SETUPS[name]
+    case = Preparation(phantom.image, spacing, how, phantom.labels)
+    slabs = list(case.slabs(rows))
+    whole = prepared(name)
+    assert [slab.shape[1] for slab in slabs[:-1]] == [rows] * (len(slabs) - 1)
+    rounding = 1e-6 * np.ptp(whole.image)
+    np.testing.assert_allclose(np.concatenate(slabs, axis=1), whole.image, rtol=0, atol=rounding)
+    np.testing.assert_array_equal(case.labels, whole.labels)
+    assert case.trace == whole.trace
+
+
+def test_labels_keep_their_type(phantom):
+    spacing, how = SETUPS["A"]
+    small = prepare(phantom.image, spacing, how, phantom.labels.astype(np.int8)).labels
+    assert small.dtype == np.int8
+    np.testing.assert_array_equal(
+        small, prepare(phantom.image, spacing, how, phantom.labels).labels
+    )
 
 
 def test_labelled_voxels_outside_the_mask_stay_and_are_normalized(phantom):

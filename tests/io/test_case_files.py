@@ -60,7 +60,7 @@ def test_a_sound_case_is_image_and_indices(case):
     assert files.image.array.shape == (2, 10, 24, 20)
     np.testing.assert_array_equal(files.image.array[1], case.image.array[0])
     np.testing.assert_array_equal(files.labels, case.labels)
-    assert files.labels.dtype == np.int16
+    assert files.labels.dtype == np.int8
     assert files.patient is None
 
 
