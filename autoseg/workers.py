@@ -1,33 +1,37 @@
 """Process pools: how many workers a machine carries, and what became of every case.
 
-A case that raises is reported and the others go on. A worker that dies (killed for memory,
-crashed in native code) leaves no case unaccounted for: the pool never holds more cases than it
-has workers, so those in flight are the suspects; they are tried again, in the end one at a
-time, and the one that takes its worker with it is named.
+A case that raises is reported and the others go on. Every worker holds one case at a time, so
+when one dies (killed for memory, crashed in native code) its case is known and the other
+workers do not notice. That case is tried again at the end, alone; if it takes its worker with
+it once more it is named.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import os
-import re
+import pickle
+import signal
+import sys
 import threading
 import time
 import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import joblib
-from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+from joblib.externals.loky.backend.process import LokyProcess
+from joblib.externals.loky.backend.reduction import dumps
 
-from autoseg.core.progress import Progress, silent
+from autoseg.core.progress import Progress, VoxelPace, silent
 from autoseg.errors import AutosegError
 
 T = TypeVar("T")
@@ -43,6 +47,10 @@ MEMORY_SHARE = 0.8
 
 UNKNOWN_MEMORY_BYTES = 4 * 2**30
 """What is assumed available where the system does not tell."""
+
+_PR_SET_PDEATHSIG = 1
+_KILLED = "worker was killed (SIGKILL; out of memory?)"
+_OUT_OF_MEMORY = "make room, or use a machine with more memory"
 
 # The pool is parallel already: libraries that start a thread per core on top would fight for them.
 _ONE_THREAD = dict.fromkeys(
@@ -82,25 +90,37 @@ def map_cases(
     items: Sequence[tuple[str, T]],
     workers: int,
     progress: Progress = silent,
+    voxels: Sequence[int] | None = None,
 ) -> list[Outcome[R]]:
     """Apply a function to every case, in processes, whatever happens to single ones.
 
     Args:
         function: what to do with a case; importable or picklable by value.
-        items: name and argument of each case.
-        workers: number of processes; with 1 or fewer the cases run in this process.
+        items: name and argument of each case, in the order in which they are begun.
+        workers: number of processes; with 0 the cases run in this process, which then dies with
+            a case that is killed.
         progress: called in this process whenever a case is finished.
+        voxels: size of each case, where they differ: progress is then told the share of the
+            voxels that is done, and voxels per second in its note.
 
     Returns:
         One outcome per item, in their order. A case whose worker was killed even when it ran
         alone has an ``error`` that says so.
     """
     outcomes: dict[int, Outcome[R]] = {}
-    for index, outcome in _finish(function, items, workers):
-        outcomes[index] = outcome
-        if outcome.trace is not None:
-            logger.debug("%s: %s", outcome.name, outcome.trace)
-        progress(len(outcomes), len(items), outcome.name)
+    pace = None if voxels is None else VoxelPace(voxels)
+    if pace is not None:
+        progress(0, len(items), share=0.0)
+    with closing(_finish(function, items, workers)) as settled:
+        for index, outcome in settled:
+            outcomes[index] = outcome
+            if outcome.trace is not None:
+                logger.debug("%s: %s", outcome.name, outcome.trace)
+            if pace is None:
+                progress(len(outcomes), len(items), outcome.name)
+            else:
+                pace.count(index, made=outcome.error is None)
+                progress(len(outcomes), len(items), pace.note(outcome.name), share=pace.share)
     return [outcomes[index] for index in range(len(items))]
 
 
@@ -108,13 +128,13 @@ def num_workers(requested: int | None, bytes_per_case: int = 0, *, root: Path = 
     """How many workers to start.
 
     Args:
-        requested: what the user asked for, which is obeyed; None for as many as cores and
-            memory carry.
+        requested: what the user asked for, which is obeyed: 0 for none, all is done in this
+            process; None for as many as cores and memory carry.
         bytes_per_case: memory a worker needs at its peak beyond ``WORKER_BYTES``.
         root: where ``proc`` and ``sys`` are found.
 
     Returns:
-        At least 1.
+        At least 1, unless 0 was requested.
 
     Raises:
         ValueError: if a negative number was requested.
@@ -122,7 +142,7 @@ def num_workers(requested: int | None, bytes_per_case: int = 0, *, root: Path = 
     if requested is not None:
         if requested < 0:
             raise ValueError(f"the number of workers cannot be negative, got {requested}")
-        return max(1, requested)
+        return requested
     budget = MEMORY_SHARE * available_memory_bytes(root=root)
     fitting = int(budget // (WORKER_BYTES + bytes_per_case))
     return max(1, min(available_cores(root=root), fitting))
@@ -160,77 +180,163 @@ def available_memory_bytes(*, root: Path = Path("/")) -> int:
 
 def _finish(
     function: Callable[[T], R], items: Sequence[tuple[str, T]], workers: int
-) -> Iterator[tuple[int, Outcome[R]]]:
+) -> Generator[tuple[int, Outcome[R]], None, None]:
     """Yield index and outcome of every case as it is settled."""
-    if workers <= 1:
+    if workers < 1:
         for index, (name, item) in enumerate(items):
             yield index, _attempt(function, name, item)
         return
-    waiting = deque(range(len(items)))
-    suspects: deque[int] = deque()
-    while waiting or suspects:
-        if not waiting:
-            waiting, suspects, workers = suspects, waiting, 1
-        size = min(workers, len(waiting))
-        held, death = yield from _run_pool(function, items, waiting, size)
-        if death is None:
-            continue
-        names = ", ".join(items[index][0] for index in held)
-        if size == 1:
-            yield from ((i, Outcome(name=items[i][0], value=None, error=death)) for i in held)
-            continue
-        suspects.extend(held)
-        workers = max(1, size // 2)
-        logger.warning("%s while at %s; going on with fewer workers (%d)", death, names, workers)
+    team = _Team(function, items, workers)
+    try:
+        while team.hand_out():
+            yield from team.collect()
+    finally:
+        team.dissolve()
 
 
-def _run_pool(
-    function: Callable[[T], R], items: Sequence[tuple[str, T]], waiting: deque[int], size: int
-) -> Generator[tuple[int, Outcome[R]], None, tuple[list[int], str | None]]:
-    """Work off the queue with one pool until it is empty or a worker dies.
+class _Team(Generic[T, R]):
+    """Workers and the cases that are still to be done."""
 
-    Yields index and outcome of every finished case. Returns the cases in flight when a worker
-    died and how it died; none and None if all went well.
-    """
-    flying: dict[Future[Outcome[R]], int] = {}
-    with _pool(size) as pool:
-        while waiting or flying:
-            while waiting and len(flying) < size:
-                index = waiting.popleft()
-                flying[_submit(pool, function, *items[index])] = index
-            landed, _ = wait(flying, return_when=FIRST_COMPLETED)
-            crash: BrokenProcessPool | None = None
-            for future in landed:
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    crash = error
-                    continue
-                index = flying.pop(future)
-                yield index, _settle(future, items[index][0])
-            if crash is not None:
-                return sorted(flying.values()), _cause_of_death(crash)
-    return [], None
+    def __init__(
+        self, function: Callable[[T], R], items: Sequence[tuple[str, T]], size: int
+    ) -> None:
+        self._function = function
+        self._items = items
+        self._size = min(size, len(items))
+        self._waiting = deque(range(len(items)))
+        self._suspects: deque[int] = deque()
+        self._workers: list[_Worker] = []
+
+    def hand_out(self) -> bool:
+        """Give a case to every idle worker; returns whether any are being worked on."""
+        if not self._waiting and not self._busy():
+            self._waiting, self._suspects, self._size = self._suspects, deque(), 1
+        idle = [worker for worker in self._workers if worker.case is None]
+        while idle and (len(self._workers) > self._size or not self._waiting):
+            worker = idle.pop()
+            self._workers.remove(worker)
+            worker.dismiss()
+        while self._waiting and (idle or len(self._workers) < self._size):
+            if not idle:
+                idle.append(_Worker())
+                self._workers.append(idle[0])
+            index = self._waiting.popleft()
+            name, item = self._items[index]
+            alone = self._size == len(self._workers) == 1
+            idle.pop().begin(index, self._function, name, item, alone=alone)
+        return bool(self._busy())
+
+    def collect(self) -> Iterator[tuple[int, Outcome[R]]]:
+        """Wait until a worker has finished or died; yield index and outcome of what is settled."""
+        busy = self._busy()
+        heard = wait([worker.connection for worker in busy])
+        for worker in [worker for worker in busy if worker.connection in heard]:
+            index, name = worker.end()
+            try:
+                answer, short_of_memory = worker.connection.recv()
+            except (EOFError, OSError):
+                self._workers.remove(worker)
+                death = worker.bury()
+                if worker.alone:
+                    yield index, Outcome(name=name, value=None, error=_without_company(death))
+                else:
+                    self._suspect(index, death)
+                continue
+            if short_of_memory and not worker.alone:
+                self._suspect(index, "out of memory")
+            else:
+                yield index, pickle.loads(answer)
+
+    def dissolve(self) -> None:
+        """End all workers, whatever they are at."""
+        for worker in self._workers:
+            worker.kill()
+
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.case is not None]
+
+    def _suspect(self, index: int, reason: str) -> None:
+        """Put a case aside that failed in company, and go on with fewer."""
+        self._suspects.append(index)
+        self._size = max(1, self._size - 1)
+        logger.warning(
+            "%s: %s; going on with fewer workers (%d), then the case again, alone "
+            "(fewer from the start: --workers %d)",
+            *(self._items[index][0], reason, self._size, self._size),
+        )
 
 
-@contextmanager
-def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes are gone when the block is left, however it is left."""
-    pool = ProcessPoolExecutor(
-        max_workers=size, env=_ONE_THREAD, initializer=_follow, initargs=(os.getpid(),)
-    )
-    with warnings.catch_warnings():
-        # Where psutil is installed, loky renews workers that grew and tells every time.
-        warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
+class _Worker:
+    """A process that works on one case at a time."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = Pipe()
+        self.case: tuple[int, str] | None = None
+        self.alone = False
+        self._process = LokyProcess(
+            target=_serve, args=(theirs, os.getpid()), env=_ONE_THREAD, daemon=True
+        )
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the connection
+
+    def begin(
+        self, index: int, function: Callable[[T], R], name: str, item: T, *, alone: bool
+    ) -> None:
+        """Send a case; a worker that died since the last is found out when it is waited for."""
+        self.case, self.alone = (index, name), alone
+        with suppress(OSError):
+            self.connection.send((name, bytes(dumps((function, item)))))
+
+    def end(self) -> tuple[int, str]:
+        """Index and name of the case it was at; it has none from now on."""
+        assert self.case is not None
+        case, self.case = self.case, None
+        return case
+
+    def dismiss(self) -> None:
+        """Let an idle worker go home."""
+        self.bury()
+
+    def kill(self) -> None:
+        """End the process at once and wait until it is gone."""
+        self._process.terminate()
+        self.bury()
+
+    def bury(self) -> str:
+        """Wait for a dying process; returns how it ended, in a few words."""
+        self.connection.close()
+        self._process.join()
+        code = self._process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return _KILLED if how == "SIGKILL" else f"worker died ({how})"
+
+
+def _serve(connection: Connection, parent: int) -> None:
+    """Work on what comes until nobody is there to send more: the life of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    _follow(parent)
+    while True:
         try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=True, kill_workers=True)
-            raise
-        pool.shutdown(wait=True)
+            name, task = connection.recv()
+            connection.send(_answer(name, task))
+        except (EOFError, OSError):
+            os._exit(0)  # nothing here is worth the time that an orderly end takes
+
+
+def _answer(name: str, task: bytes) -> tuple[bytes, bool]:
+    """Run one case; returns its outcome, pickled, and whether memory was short."""
+    try:
+        function, item = pickle.loads(task)
+        return bytes(dumps(Outcome(name=name, value=function(item)))), False
+    except BaseException as error:  # one case must not end the others
+        return pickle.dumps(_failed(name, error)), isinstance(error, MemoryError)
 
 
 def _follow(parent: int) -> None:
-    """End this worker soon after its parent: one that was killed could not say goodbye."""
+    """End this worker with its parent: one that was killed could not say goodbye."""
+    if sys.platform == "linux":
+        # At once: the next command may already be waiting for the files this one is writing.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -240,47 +346,29 @@ def _follow(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _submit(
-    pool: ProcessPoolExecutor, function: Callable[[T], R], name: str, item: T
-) -> Future[Outcome[R]]:
-    try:
-        return pool.submit(_attempt, function, name, item)
-    except BrokenProcessPool as error:  # between two cases
-        future: Future[Outcome[R]] = Future()
-        future.set_exception(error)
-        return future
-
-
 def _attempt(function: Callable[[T], R], name: str, item: T) -> Outcome[R]:
-    """Run one case; in the worker."""
+    """Run one case in this process."""
     try:
         return Outcome(name=name, value=function(item))
     except Exception as error:  # one case must not end the others
         return _failed(name, error)
 
 
-def _settle(future: Future[Outcome[R]], name: str) -> Outcome[R]:
-    """The outcome of a finished future; a value that cannot be sent back is an error."""
-    error = future.exception()
-    return future.result() if error is None else _failed(name, error)
-
-
 def _failed(name: str, error: BaseException) -> Outcome[Any]:
     if isinstance(error, AutosegError):
         return Outcome(name=name, value=None, error=str(error))
-    message = " ".join(f"{type(error).__name__}: {error}".split())
     trace = "".join(traceback.format_exception(error))
-    return Outcome(name=name, value=None, error=message, trace=trace)
+    if isinstance(error, MemoryError):
+        message = f"out of memory: {error}; {_OUT_OF_MEMORY}"
+    else:
+        message = f"{type(error).__name__}: {error}"
+    return Outcome(name=name, value=None, error=" ".join(message.split()), trace=trace)
 
 
-def _cause_of_death(error: BaseException) -> str:
-    """How a worker ended, in a few words; loky tells the exit codes in its message only."""
-    codes = re.search(r"exit codes of the workers are \{(.*)\}", str(error))
-    if codes is None:
-        return " ".join(f"worker failed: {error}".split())
-    if "SIGKILL" in codes[1]:
-        return "worker was killed (SIGKILL; out of memory?)"
-    return f"worker died ({codes[1]})"
+def _without_company(death: str) -> str:
+    """What to tell of a case whose worker died though nothing ran beside it."""
+    remedy = _OUT_OF_MEMORY if death == _KILLED else "look at its files"
+    return f"{death} with no case beside it; {remedy}"
 
 
 # What the machine has ------------------------------------------------------------------------

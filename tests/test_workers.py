@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,32 @@ def die_in_company(argument):
     return number
 
 
+def die_beside_others(argument):
+    """Case 0 dies as soon as case 1 is under way, once; case 1 goes on long after that."""
+    number, folder = argument
+    (folder / f"begun_{number}_{os.getpid()}").touch()
+    while number == 0 and not list(folder.glob("begun_1_*")):
+        time.sleep(0.01)
+    if number == 0 and len(list(folder.glob("begun_0_*"))) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 1:
+        time.sleep(0.5)
+    return number
+
+
+def run_short_of_memory(argument):
+    """Find no room at the first call, as where memory is not promised beyond what there is."""
+    number, marker = argument
+    if number == 1 and not marker.exists():
+        marker.touch()
+        raise MemoryError("Unable to allocate 3.00 GiB")
+    return number
+
+
+def never_find_memory(_):
+    raise MemoryError("Unable to allocate 3.00 GiB")
+
+
 def crash(_):
     os.abort()
 
@@ -63,6 +90,10 @@ def not_sendable(_):
 def describe_worker(_):
     names = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "BLOSC_NTHREADS")
     return "torch" in sys.modules, [os.environ[name] for name in names], os.getpid()
+
+
+def where(_):
+    return os.getpid()
 
 
 def named(arguments):
@@ -103,8 +134,15 @@ def test_the_case_that_kills_its_worker_is_named_and_the_others_finish(caplog):
     with caplog.at_level(logging.WARNING, logger="autoseg.workers"):
         outcomes = map_cases(die_at_three, named(range(8)), 3)
     assert [outcome.value for outcome in outcomes] == [0, 1, 2, None, 4, 5, 6, 7]
-    assert outcomes[3].error == "worker was killed (SIGKILL; out of memory?)"
-    assert "case_3" in caplog.records[0].getMessage()
+    assert outcomes[3].error == (
+        "worker was killed (SIGKILL; out of memory?) with no case beside it; "
+        "make room, or use a machine with more memory"
+    )
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "case_3: worker was killed (SIGKILL; out of memory?); going on with fewer workers (2), "
+        "then the case again, alone (fewer from the start: --workers 2)"
+    )
 
 
 def test_a_case_killed_in_company_is_tried_again(tmp_path):
@@ -112,6 +150,62 @@ def test_a_case_killed_in_company_is_tried_again(tmp_path):
     outcomes = map_cases(die_in_company, named((i, marker) for i in range(4)), 2)
     assert marker.exists()
     assert [(outcome.value, outcome.error) for outcome in outcomes] == [(i, None) for i in range(4)]
+
+
+def test_a_death_does_not_disturb_the_cases_of_other_workers(tmp_path):
+    outcomes = map_cases(die_beside_others, named((i, tmp_path) for i in range(3)), 2)
+    assert [outcome.value for outcome in outcomes] == [0, 1, 2]
+    assert [len(list(tmp_path.glob(f"begun_{i}_*"))) for i in range(3)] == [2, 1, 1]
+
+
+def test_a_case_that_kills_the_only_worker_is_named_and_the_others_finish():
+    outcomes = map_cases(die_at_three, named(range(5)), 1)
+    assert [outcome.value for outcome in outcomes] == [0, 1, 2, None, 4]
+    assert outcomes[3].error is not None
+    assert "SIGKILL" in outcomes[3].error
+
+
+def test_a_case_that_finds_no_memory_in_company_is_tried_again(tmp_path, caplog):
+    items = named((i, tmp_path / "tried") for i in range(4))
+    with caplog.at_level(logging.WARNING, logger="autoseg.workers"):
+        outcomes = map_cases(run_short_of_memory, items, 2)
+    assert [(outcome.value, outcome.error) for outcome in outcomes] == [(i, None) for i in range(4)]
+    assert caplog.records[0].getMessage().startswith("case_1: out of memory; going on with fewer")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_case_that_finds_no_memory_alone_is_told_so(count):
+    (outcome,) = map_cases(never_find_memory, named([0]), count)
+    assert outcome.error == (
+        "out of memory: Unable to allocate 3.00 GiB; make room, or use a machine with more memory"
+    )
+
+
+def test_no_workers_are_this_process_and_one_worker_is_another():
+    assert map_cases(where, named([0]), 0)[0].value == os.getpid()
+    assert map_cases(where, named([0]), 1)[0].value != os.getpid()
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_progress_is_told_the_share_of_the_voxels_and_the_speed(count):
+    calls = []
+    items = named([0, 1, 3, 5])  # the third is refused
+    map_cases(
+        refuse_three,
+        items,
+        count,
+        lambda *words, share: calls.append((*words, share)),
+        [1, 2, 3, 4],
+    )
+    assert [call[:2] for call in calls] == [(i, 4) for i in range(5)]
+    assert calls[0] == (0, 4, 0.0)
+    shares = [call[-1] for call in calls]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    sizes = [round(10 * (b - a)) for a, b in pairwise(shares)]
+    told = {call[2].partition(",")[0]: size for call, size in zip(calls[1:], sizes, strict=True)}
+    assert told == {"case_0": 1, "case_1": 2, "case_2": 3, "case_3": 4}
+    assert all(call[2].endswith("voxel/s") for call in calls[1:])
 
 
 def test_a_native_crash_is_told_from_a_kill():
@@ -138,6 +232,23 @@ def test_workers_have_one_thread_and_no_torch():
     assert not torch
     assert threads == ["1", "1", "1"]
     assert pid != os.getpid()
+
+
+def refuse_to_be_told(*_):
+    raise KeyboardInterrupt
+
+
+def write_and_wait(argument):
+    number, folder = argument
+    (folder / str(os.getpid())).touch()
+    time.sleep(60 * number)
+
+
+def test_workers_are_gone_when_the_caller_is_interrupted(tmp_path):
+    items = named((number, tmp_path) for number in (0, 1))
+    with pytest.raises(KeyboardInterrupt):
+        map_cases(write_and_wait, items, 2, refuse_to_be_told)
+    assert not any(is_running(int(path.name)) for path in tmp_path.iterdir())
 
 
 INTERRUPTED = """
@@ -256,6 +367,6 @@ def test_memory_decides_when_it_is_short(tmp_path):
 
 
 def test_a_requested_number_of_workers_is_obeyed():
-    assert [workers.num_workers(requested) for requested in (0, 1, 37)] == [1, 1, 37]
+    assert [workers.num_workers(requested) for requested in (0, 1, 37)] == [0, 1, 37]
     with pytest.raises(ValueError, match="negative"):
         workers.num_workers(-1)

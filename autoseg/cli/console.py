@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from autoseg.core.metrics import CaseScores, Report, Scores
 
 PLAIN_LINES = 10
-PLAIN_EVERY_S = 10.0
+
+PLAIN_FROM_S = 20.0
+"""What is over sooner gets no lines where there is no terminal."""
 
 
 def set_up_logging(verbose: bool = False, quiet: bool = False) -> None:
@@ -60,41 +62,93 @@ def _terminal_bar(title: str) -> Iterator[Progress]:
     from rich import progress as rich_progress
     from rich.console import Console
 
+    pace = _Pace()
+
+    class TimeLeft(rich_progress.ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: rich_progress.Task) -> str:  # noqa: ARG002 - rich calls it so
+            left_s = pace.left_s()
+            return "-:--" if left_s is None else f"{_clock(left_s)} left"
+
     columns = (
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(bar_width=30),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
+        rich_progress.TextColumn("{task.fields[count]}"),
+        TimeLeft(),
+        rich_progress.TextColumn("{task.fields[note]}", markup=False),
     )
     console = Console(stderr=True)
     with rich_progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, note="", total=None)
+        task = bar.add_task(title, note="", count="", total=None)
 
-        def progress(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+        def progress(done: int, total: int, note: str = "", *, share: float | None = None) -> None:
+            now = pace.follow(done, total, share)
+            bar.update(task, completed=now, total=1.0, note=note, count=f"{done}/{total}")
 
         yield progress
 
 
 class _PlainProgress:
-    """A line now and then, and none for what takes a few seconds."""
+    """A line per tenth of the work, and none for what takes a few seconds."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._last_s = time.monotonic()
+        self._pace = _Pace()
         self._shown = 0
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Report progress: at most at each tenth and every ten seconds."""
-        tenths = PLAIN_LINES * done // total if total else PLAIN_LINES
+    def __call__(
+        self, done: int, total: int, note: str = "", *, share: float | None = None
+    ) -> None:
+        """Report progress: a line whenever another tenth is done."""
+        # Sums of shares fall short of the tenth that they mean by the last digit.
+        tenths = int(PLAIN_LINES * self._pace.follow(done, total, share) + 1e-6)
         if tenths < self._shown:  # the next epoch, or the next stage
             self._shown = 0
-        now_s = time.monotonic()
-        if tenths == self._shown or now_s < self._last_s + PLAIN_EVERY_S:
+        elapsed_s, left_s = self._pace.elapsed_s(), self._pace.left_s()
+        if tenths == self._shown or left_s is None or elapsed_s + left_s < PLAIN_FROM_S:
             return
-        self._shown, self._last_s = tenths, now_s
-        typer.echo(f"{self._title}: {done}/{total} {note}".rstrip(), err=True)
+        self._shown = tenths
+        left = f", {_clock(left_s)} left" if done < total else ""
+        times = f"({_clock(elapsed_s)}{left})"
+        typer.echo(
+            " ".join(filter(None, (f"{self._title}: {done}/{total}", note, times))), err=True
+        )
+
+
+class _Pace:
+    """How much of the work is done, since when, and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._start_s = self._last_s = time.monotonic()
+
+    def follow(self, done: int, total: int, share: float | None) -> float:
+        """Take a report in; returns the share of the work that is done, 0 to 1."""
+        if share is None:
+            share = done / total if total else 1.0
+        if share < self._share:  # begun anew, right after the last report
+            self._start_s = self._last_s
+        self._share, self._last_s = min(max(share, 0.0), 1.0), time.monotonic()
+        return self._share
+
+    def elapsed_s(self) -> float:
+        """Seconds since the work began."""
+        return time.monotonic() - self._start_s
+
+    def left_s(self) -> float | None:
+        """Seconds to go at the pace so far, fewer as time goes by; None before the first unit."""
+        if self._share == 0:
+            return None
+        foreseen_s = (self._last_s - self._start_s) / self._share
+        return max(0.0, foreseen_s - self.elapsed_s())
+
+
+def _clock(seconds: float) -> str:
+    """``0:05``, ``12:30`` or ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,3 +11,12 @@ def counted(number: int, noun: str) -> str:
         noun: one of them.
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def size_in_words(num_bytes: int) -> str:
+    """A size on disk or in memory, such as ``"31 MB"`` or ``"1.2 GB"``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= 0.9995 * size:
+            number = num_bytes / size
+            return f"{number:.{0 if number >= 10 else 1}f} {unit}"
+    return f"{num_bytes} bytes"

@@ -45,13 +45,19 @@ def load(path: Path, kind: type[A], *, remedy: str | None = None) -> A:
 def save(path: Path, artifact: Artifact) -> None:
     """Write an artefact, whole or not at all.
 
-    Short lists stay on one line, so that a plan can be read and edited.
-
     Raises:
         AutosegError: if it cannot be written.
     """
+    atomic.write_text(path, as_text(artifact))
+
+
+def as_text(artifact: Artifact) -> str:
+    """The content of an artefact's file.
+
+    Short lists stay on one line, so that a plan can be read and edited.
+    """
     text = json.dumps(artifact.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    atomic.write_text(path, _FLAT_LIST.sub(_on_one_line, text) + "\n")
+    return _FLAT_LIST.sub(_on_one_line, text) + "\n"
 
 
 def refuse_to_replace(path: Path) -> None:

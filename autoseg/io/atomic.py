@@ -10,7 +10,9 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -89,6 +91,8 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside its place and move it there when it is complete.
 
+    Whatever happens, the power failing included, it is there whole or not at all.
+
     Args:
         path: the folder to appear; must not exist.
 
@@ -105,12 +109,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             yield partial
-            for file in sorted(partial.rglob("*")):
-                if file.is_file():
-                    _flush(file)
-            _flush_folder(partial)
+            _flush_all([partial, *partial.rglob("*")])
             partial.rename(path)
-            _flush_folder(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -227,6 +227,20 @@ def _refusal(place: Path, error: OSError) -> AutosegError:
 def _partial_of(path: Path) -> Path:
     # The name keeps its ending because image writers choose the format by it.
     return path.with_name(f"{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+
+
+def _flush_all(paths: Sequence[Path]) -> None:
+    """Flush files and folders at the same time: the disk then does it about once for all."""
+    flushed = _flushers(os.getpid()).map(
+        lambda path: _flush_folder(path) if path.is_dir() else _flush(path), paths
+    )
+    for _ in flushed:
+        pass
+
+
+@lru_cache(maxsize=1)
+def _flushers(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 a fork has no threads
+    return ThreadPoolExecutor(8, thread_name_prefix="flush")
 
 
 def _flush(path: Path) -> None:

@@ -3,43 +3,58 @@
 A store is a folder with a ``manifest.json`` and a folder per case::
 
     <case>/image.b2nd       float32 (channels, z, y, x), Blosc2, chunks about the size of a patch
-    <case>/labels.b2nd      int8 or int16 (z, y, x); -1 outside the non-zero region
-    <case>/positions.npy    flat indices of voxels of each structure, one after the other
+    <case>/labels.b2nd      int8 or int16 (1, z, y, x); -1 outside the non-zero region
+    <case>/positions.npy    int32 or int64, flat indices of voxels of each structure in turn
     <case>/case.json        CaseInfo
 """
 
 from __future__ import annotations
 
-import sys
+import hashlib
+import io
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self
 
 import blosc2
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from autoseg.core.artifact import Artifact
+from autoseg.core.fingerprint import CaseFingerprint
 from autoseg.core.geometry import Shape
+from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Recipe
-from autoseg.errors import ArtifactError, AutosegError
+from autoseg.errors import ArtifactError, WorkspaceError
 from autoseg.io import artifacts, atomic
+from autoseg.io.chunked_arrays import open_array, read_box, slab_rows, write_array
 from autoseg.io.workspace import check_name
+
+__all__ = [
+    "OUTSIDE",
+    "CaseInfo",
+    "CaseStore",
+    "Manifest",
+    "positions_dtype",
+    "slab_rows",
+    "source_of",
+    "write_case",
+]
 
 OUTSIDE = -1
 """Label of voxels outside the non-zero region, and beyond the borders of a case."""
 
 _MANIFEST = "manifest.json"
 _IMAGE, _LABELS, _POSITIONS, _INFO = "image.b2nd", "labels.b2nd", "positions.npy", "case.json"
-_BLOCK_BYTES = 128 * 1024
-_CHUNK_BYTES = 6 * 1024 * 1024
+_ARRAYS = (_IMAGE, _LABELS, _POSITIONS)
+_INT32_INDICES = 2**31
 _OPEN_FILES = 128  # each holds a file handle; common limits are 256 and 1024 per process
 _REMEDY = "run: autoseg preprocess"
-
-Triplet = tuple[int, int, int]
 
 
 class CaseInfo(Artifact):
@@ -47,19 +62,29 @@ class CaseInfo(Artifact):
 
     Attributes:
         name: the case.
-        source: digest of the raw files it was prepared from.
+        source: what it was prepared from, as ``source_of`` gives it.
         shape: voxels of the prepared case, ``(z, y, x)``.
         trace: how to undo the preparation, as ``imaging.prepare`` wrote it.
         position_counts: how many positions are stored of each structure.
         label_voxels: number of voxels of each index 1..n.
+        file_bytes: size of each of its other files; ``write_case`` fills it in.
     """
 
+    FORMAT: ClassVar[int] = 2
+    format: int = 2
     name: str
     source: str
     shape: Shape
     trace: dict[str, Any]
     position_counts: tuple[int, ...]
     label_voxels: tuple[int, ...]
+    file_bytes: dict[str, int] = Field(default_factory=dict)
+
+    @classmethod
+    def migrate(cls, data: dict[str, Any]) -> dict[str, Any] | None:
+        """Nothing older can be lifted: it does not say what its labels mean."""
+        del data
+        return None
 
 
 class Manifest(Artifact):
@@ -125,9 +150,32 @@ class CaseStore:
             WorkspaceError: if the case is not in the store.
         """
         path = self._case(name) / _INFO
-        if not path.is_file():
-            raise artifacts.missing(path, _REMEDY)
         return _load_info(path, _stamp(path))
+
+    def is_current(self, name: str, source: str) -> bool:
+        """Whether a case is there, whole, and need not be prepared again.
+
+        Costs no more than looking at the sizes of its files.
+
+        Args:
+            name: the case.
+            source: what it would be prepared from now, as ``source_of`` gives it.
+        """
+        try:
+            info = self.info(name)
+            sizes = {file: (self._case(name) / file).stat().st_size for file in _ARRAYS}
+        except (WorkspaceError, ArtifactError, OSError):
+            return False
+        return info.source == source and info.file_bytes == sizes
+
+    def size_bytes(self) -> int:
+        """Bytes on disk of all cases; the files are not opened."""
+        return sum(
+            file.stat().st_size
+            for case in _entries(self.folder)
+            if case.is_dir() and not case.name.startswith(".")
+            for file in _entries(case.path)
+        )
 
     def shape(self, name: str) -> Shape:
         """Voxels of a case, ``(z, y, x)``.
@@ -137,7 +185,7 @@ class CaseStore:
         """
         return self.info(name).shape
 
-    def positions(self, name: str, structure: int) -> npt.NDArray[np.int64]:
+    def positions(self, name: str, structure: int) -> npt.NDArray[np.signedinteger]:
         """Where a structure is.
 
         Args:
@@ -145,14 +193,17 @@ class CaseStore:
             structure: number of the structure, from 0, in the order they were written.
 
         Returns:
-            Flat (C order) indices of some of its voxels, int64; memory-mapped, read-only.
+            Flat (C order) indices of some of its voxels, int32 in volumes of less than 2**31
+            voxels, else int64; memory-mapped, read-only.
 
         Raises:
             WorkspaceError: if the case is not in the store.
+            ArtifactError: if its files are damaged.
         """
-        counts = self.info(name).position_counts
+        info = self.info(name)
+        counts = info.position_counts
         if sum(counts) == 0:
-            return np.empty(0, dtype=np.int64)
+            return np.empty(0, dtype=positions_dtype(info.shape))
         path = self._case(name) / _POSITIONS
         first = sum(counts[:structure])
         return _open_positions(path, _stamp(path))[first : first + counts[structure]]
@@ -176,15 +227,11 @@ class CaseStore:
             ArtifactError: if its files are damaged.
         """
         image, labels = self._open(name, _IMAGE), self._open(name, _LABELS)
-        patch = np.zeros((image.shape[0], *size), dtype=np.float32)
-        labels_patch = np.full(tuple(size), OUTSIDE, dtype=np.int16)
-        source, target = _overlap(labels.shape, lower, size)
-        if all(part.start < part.stop for part in source):
-            try:
-                patch[(slice(None), *target)] = image[(slice(None), *source)]
-                labels_patch[target] = labels[source]
-            except RuntimeError as error:
-                raise _damaged(self._case(name)) from error
+        try:
+            patch = read_box(image, lower, size, fill=0)
+            labels_patch = read_box(labels, lower, size, fill=OUTSIDE)[0].astype(np.int16)
+        except RuntimeError as error:
+            raise _damaged(self._case(name)) from error
         return patch, labels_patch
 
     def _case(self, name: str) -> Path:
@@ -195,16 +242,31 @@ class CaseStore:
 
     def _open(self, name: str, file: str) -> blosc2.NDArray:
         path = self._case(name) / file
-        if not path.is_file():
-            raise artifacts.missing(path, _REMEDY)
         # A handle's buffers belong to one thread.
         return _open_array(path, _stamp(path), threading.get_ident())
+
+
+def source_of(measured: CaseFingerprint, labels: LabelSpace) -> str:
+    """What a case is prepared from beside the recipe: the content of its files, and its labels.
+
+    Segments are matched by the names of the structures, and positions are kept in their order.
+
+    Args:
+        measured: the case's measurements, which know its files.
+        labels: what the label map means.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    structures = [(s.name.casefold(), sorted(s.values)) for s in labels.structures]
+    meaning = repr((measured.source, labels.background, labels.ignore, structures))
+    return hashlib.blake2b(meaning.encode(), digest_size=8).hexdigest()
 
 
 def write_case(
     folder: Path,
     name: str,
-    image: npt.NDArray[np.float32],
+    image: Iterable[npt.NDArray[np.float32]],
     labels: npt.NDArray[np.integer],
     positions: Sequence[npt.NDArray[np.integer]],
     info: CaseInfo,
@@ -212,124 +274,75 @@ def write_case(
 ) -> None:
     """Put a prepared case into a store, whole or not at all; an older one is replaced.
 
+    The same case gives the same bytes, whatever the slabs.
+
     Args:
         folder: the store's folder.
         name: the case.
-        image: float32, ``(channels, z, y, x)``.
+        image: consecutive slabs along z, float32 ``(channels, rows, y, x)``, of any thickness;
+            least memory is used if they are as thick as ``slab_rows`` says.
         labels: integer, ``(z, y, x)``; stored in the smallest signed type that holds them.
         positions: flat indices of voxels, one array per structure.
-        info: what else is known of the case.
+        info: what else is known of the case; the sizes of files are filled in.
         patch_size: the patch in voxels, three sizes or (2D) two: chunks are made to fit it.
 
     Raises:
         AutosegError: if the case cannot be written.
         ValueError: if arrays and info do not fit each other.
     """
-    _check(name, image, labels, positions, info)
+    _check(name, labels, positions, info)
     target = folder / check_name(name, "case")
     atomic.remove_folder(target)
     with atomic.atomic_folder(target) as partial:
-        _write_array(partial / _IMAGE, image.astype(np.float32, copy=False), patch_size)
-        _write_array(partial / _LABELS, _smallest_signed(labels), patch_size)
-        empty = np.empty(0, dtype=np.int64)
-        np.save(partial / _POSITIONS, np.concatenate([empty, *positions]).astype(np.int64))
-        artifacts.save(partial / _INFO, info)
-
-
-def chunking(shape: Sequence[int], patch: Sequence[int], itemsize: int) -> tuple[Triplet, Triplet]:
-    """Choose the sizes in which an array is compressed and read.
-
-    A block (at most 128 KiB, what fits a core's cache) is what is decompressed at least; a
-    chunk (at most 6 MiB) is a row of blocks about 1.5 patches long.
-
-    Args:
-        shape: voxels ``(z, y, x)``.
-        patch: patch in voxels, three sizes or (2D) two.
-        itemsize: bytes per voxel.
-
-    Returns:
-        Block and chunk in voxels, ``(z, y, x)``.
-    """
-    is_2d = len(patch) == 2
-    patch = (1, *patch) if is_2d else tuple(patch)
-    reach = [max(1, min(n, int(1.5 * p))) for n, p in zip(shape, patch, strict=True)]
-    block = [min(1 << (p - 1).bit_length(), n) for n, p in zip(shape, patch, strict=True)]
-    while prod(block) * itemsize > _BLOCK_BYTES:
-        axis = max((a for a in range(3) if block[a] > 1), key=lambda a: (block[a] / reach[a], a))
-        block[axis] = 1 << ((block[axis] - 1).bit_length() - 1)
-    chunk = list(block)
-    while axes := _growing_axes(chunk, block, reach, patch, itemsize):
-        axis = min(axes, key=lambda a: (chunk[a] / reach[a], -shape[a], a))
-        chunk[axis] = min(chunk[axis] + block[axis], reach[axis])
-    return (block[0], block[1], block[2]), (chunk[0], chunk[1], chunk[2])
-
-
-def _growing_axes(
-    chunk: list[int], block: list[int], reach: list[int], patch: tuple[int, ...], itemsize: int
-) -> list[int]:
-    def fits(axis: int) -> bool:
-        grown = min(chunk[axis] + block[axis], reach[axis])
-        return prod(chunk) // chunk[axis] * grown * itemsize <= _CHUNK_BYTES
-
-    return [a for a in range(3) if patch[a] > 1 and chunk[a] < reach[a] and fits(a)]
+        write_array(partial / _IMAGE, image, info.shape, np.float32, patch_size)
+        kind = _smallest_signed(labels)
+        write_array(partial / _LABELS, [labels[None]], info.shape, kind, patch_size)
+        _write_positions(partial / _POSITIONS, positions, info.shape)
+        sizes = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
+        written = info.model_copy(update={"file_bytes": sizes})
+        (partial / _INFO).write_text(artifacts.as_text(written), encoding="utf-8")
 
 
 def _check(
     name: str,
-    image: npt.NDArray[np.float32],
     labels: npt.NDArray[np.integer],
     positions: Sequence[npt.NDArray[np.integer]],
     info: CaseInfo,
 ) -> None:
     if info.name != name:
         raise ValueError(f"info is of case '{info.name}', not '{name}'")
-    if image.ndim != 4 or not image.shape[1:] == labels.shape == info.shape:
-        raise ValueError(f"shapes differ: {image.shape}, {labels.shape} and {info.shape}")
+    if labels.shape != info.shape:
+        raise ValueError(f"shapes differ: labels {labels.shape}, info {info.shape}")
     if tuple(len(part) for part in positions) != info.position_counts:
         raise ValueError("position_counts do not fit the positions")
 
 
-def _smallest_signed(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.signedinteger]:
+def _smallest_signed(labels: npt.NDArray[np.integer]) -> np.dtype[np.signedinteger]:
     highest = max(int(labels.max()), -int(labels.min()))
-    for dtype in (np.int8, np.int16, np.int32):
-        if highest <= np.iinfo(dtype).max:
-            return labels.astype(dtype, copy=False)
+    for kind in (np.int8, np.int16, np.int32):
+        if highest <= np.iinfo(kind).max:
+            return np.dtype(kind)
     raise ValueError(f"label {highest} is too large")
 
 
-def _write_array(path: Path, array: npt.NDArray[Any], patch_size: Sequence[int]) -> None:
-    channels = (1,) * (array.ndim - 3)
-    block, chunk = chunking(array.shape[-3:], patch_size, array.itemsize)
-    parameters = blosc2.CParams(
-        codec=blosc2.Codec.LZ4HC, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1
-    )
-    contiguous: Any = np.ascontiguousarray(array)
-    try:
-        blosc2.asarray(
-            contiguous,
-            urlpath=str(path),
-            mode="w",
-            chunks=(*channels, *chunk),
-            blocks=(*channels, *block),
-            cparams=parameters,
-        )
-    except RuntimeError as error:
-        raise AutosegError(
-            "the case cannot be written", place=path.parent.parent, remedy="is the disk full?"
-        ) from error
+def positions_dtype(shape: Shape) -> np.dtype[np.signedinteger]:
+    """How indices of the voxels of a case are stored: int32, or int64 if they do not fit."""
+    return np.dtype(np.int32 if prod(shape) <= _INT32_INDICES else np.int64)
 
 
-def _overlap(
-    shape: Sequence[int], lower: Sequence[int], size: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The part of a box that lies inside an array: where in the array, where in the box."""
-    bounds = [
-        (max(0, first), min(n, first + extent), first)
-        for n, first, extent in zip(shape, lower, size, strict=True)
-    ]
-    source = tuple(slice(begin, end) for begin, end, _ in bounds)
-    target = tuple(slice(begin - first, end - first) for begin, end, first in bounds)
-    return source, target
+def _write_positions(
+    path: Path, positions: Sequence[npt.NDArray[np.integer]], shape: Shape
+) -> None:
+    empty = np.empty(0, dtype=np.int64)
+    # By way of memory, because numpy does not say why a file cannot be written.
+    content = io.BytesIO()
+    np.save(content, np.concatenate([empty, *positions]).astype(positions_dtype(shape)))
+    path.write_bytes(content.getbuffer())
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _damaged(case: Path) -> ArtifactError:
@@ -340,24 +353,22 @@ def _damaged(case: Path) -> ArtifactError:
 
 def _stamp(path: Path) -> int:
     """Changes when a case is written anew, so that its old files are not used on."""
-    return path.stat().st_mtime_ns
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        raise artifacts.missing(path, _REMEDY) from None
 
 
 @lru_cache(maxsize=_OPEN_FILES)
 def _open_array(path: Path, stamp: int, thread: int) -> blosc2.NDArray:  # noqa: ARG001
-    options: dict[str, Any] = {"dparams": blosc2.DParams(nthreads=1)}
-    if sys.platform != "win32":
-        options["mmap_mode"] = "r"
     try:
-        array = cast("Any", blosc2.open)(str(path), mode="r", **options)
+        return open_array(path)
     except RuntimeError as error:
         raise _damaged(path.parent) from error
-    assert isinstance(array, blosc2.NDArray)
-    return array
 
 
 @lru_cache(maxsize=_OPEN_FILES)
-def _open_positions(path: Path, stamp: int) -> npt.NDArray[np.int64]:  # noqa: ARG001
+def _open_positions(path: Path, stamp: int) -> npt.NDArray[np.signedinteger]:  # noqa: ARG001
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
@@ -366,4 +377,4 @@ def _open_positions(path: Path, stamp: int) -> npt.NDArray[np.int64]:  # noqa: A
 
 @lru_cache(maxsize=4096)
 def _load_info(path: Path, stamp: int) -> CaseInfo:  # noqa: ARG001
-    return artifacts.load(path, CaseInfo)
+    return artifacts.load(path, CaseInfo, remedy=_REMEDY)

@@ -207,6 +207,11 @@ class TaskFolder:
         check_name(configuration, "configuration")
         return self.root / "prepared" / f"{configuration}-{check_name(recipe_key, 'recipe')}"
 
+    def prepared_folders(self) -> list[Path]:
+        """Folders of prepared cases, sorted, whatever they were prepared for."""
+        folders = (self.root / "prepared").glob("*-*")
+        return sorted(f for f in folders if f.is_dir() and not f.name.startswith("."))
+
     def previous(self, configuration: str, weights_key: str) -> Path:
         """Folder of out-of-fold predictions for a cascade, by the hash of their weights."""
         check_name(configuration, "configuration")

@@ -6,23 +6,28 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from autoseg.core.dataset import Dataset
-from autoseg.core.fingerprint import Fingerprint
-from autoseg.core.labels import LabelSpace
+from autoseg.core.fingerprint import CaseFingerprint, FileStamp, Fingerprint
+from autoseg.core.labels import LabelSpace, count_voxels
 from autoseg.core.plan import Recipe
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import AutosegError
-from autoseg.imaging.prepare import OUTSIDE, foreground_positions, prepare
+from autoseg.core.words import counted, size_in_words
+from autoseg.errors import AutosegError, DataError
+from autoseg.imaging.positions import foreground_positions
+from autoseg.imaging.prepare import OUTSIDE, Preparation
 from autoseg.io import atomic
-from autoseg.io.case_store import CaseInfo, CaseStore, Manifest, write_case
+from autoseg.io.artifacts import shown
+from autoseg.io.case_store import CaseInfo, CaseStore, Manifest, slab_rows, source_of, write_case
 from autoseg.io.images import read_image, read_labels
-from autoseg.io.task import Planned, load_planned, planned_configuration
+from autoseg.io.stamps import is_unchanged
+from autoseg.io.task import Planned, load_plan, load_planned, planned_configuration
 from autoseg.io.workspace import TaskFolder
-from autoseg.preprocess.estimate import Estimate, estimate_work
+from autoseg.preprocess.estimate import Estimate, estimate_work, prepared_shape
 from autoseg.workers import available_memory_bytes, map_cases
 
 logger = logging.getLogger(__name__)
@@ -44,10 +49,10 @@ class _Job:
     name: str
     images: tuple[Path, ...]
     label: Path
+    measured: CaseFingerprint
     labels: LabelSpace
     recipe: Recipe
     patch_size: tuple[int, ...]
-    source: str
 
 
 def preprocess_task(
@@ -84,6 +89,7 @@ def preprocess_task(
         if folder not in done:
             done.add(folder)
             failures += _prepare_configuration(folder, name, planned, workers, progress)
+    _tell_unused(task)
     return failures
 
 
@@ -98,32 +104,39 @@ def _prepare_configuration(
     recipe = plan.recipe(configuration)
     with atomic.lock(folder.with_name(f".{folder.name}.lock")):
         manifest = Manifest(recipe=recipe, configuration=configuration)
-        wanted = _to_prepare(CaseStore.create(folder, manifest), dataset, fingerprint)
+        store = CaseStore.create(folder, manifest)
+        wanted = _to_prepare(store, dataset, fingerprint)
         if not wanted:
-            logger.info("%s: all %d cases are prepared", configuration, len(dataset.cases))
+            _tell_size(configuration, store, 0, len(dataset.cases))
             return []
         estimate = estimate_work(wanted, fingerprint, plan, configuration, workers)
         _announce(configuration, estimate, folder)
         patch = plan.configurations[configuration].patch_size
+        sizes = {n: prod(prepared_shape(fingerprint.case(n), plan, configuration)) for n in wanted}
+        # The largest first: no worker is left alone with it at the end.
+        wanted.sort(key=sizes.__getitem__, reverse=True)
         jobs = [(name, _job(folder, name, dataset, fingerprint, recipe, patch)) for name in wanted]
-        outcomes = map_cases(_prepare_case, jobs, estimate.workers, progress)
-    return [Failure(name=o.name, error=o.error) for o in outcomes if o.error is not None]
+        voxels = [sizes[name] for name in wanted]
+        outcomes = map_cases(_prepare_case, jobs, estimate.workers, progress, voxels)
+        failures = [Failure(name=o.name, error=o.error) for o in outcomes if o.error is not None]
+        _tell_size(configuration, store, len(failures), len(dataset.cases))
+    return failures
 
 
 def _announce(configuration: str, estimate: Estimate, folder: Path) -> None:
     logger.info(
-        "%s: %d cases, about %.0f s with %d workers, %.1f GB of memory, %.2f GB on disk",
+        "%s: %s, about %.0f s with %s, up to %s of memory, %s on disk",
         configuration,
-        estimate.num_cases,
+        counted(estimate.num_cases, "case"),
         max(1.0, estimate.elapsed_s),
-        estimate.workers,
-        estimate.memory_bytes / 1e9,
-        estimate.disk_bytes / 1e9,
+        counted(estimate.workers, "worker") if estimate.workers else "this process",
+        size_in_words(estimate.memory_bytes),
+        size_in_words(estimate.disk_bytes),
     )
     free = shutil.disk_usage(folder).free
     if estimate.disk_bytes > free:
         raise AutosegError(
-            f"{estimate.disk_bytes / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free",
+            f"{size_in_words(estimate.disk_bytes)} are needed, {size_in_words(free)} are free",
             place=folder,
             remedy="make room, or choose another disk with --workspace",
         )
@@ -131,15 +144,37 @@ def _announce(configuration: str, estimate: Estimate, folder: Path) -> None:
         logger.warning("this may not fit into the memory that is free now")
 
 
+def _tell_size(configuration: str, store: CaseStore, num_failed: int, total: int) -> None:
+    done = f"{total - num_failed} of {total}" if num_failed else f"all {total}"
+    size = size_in_words(store.size_bytes())
+    logger.info(
+        "%s: %s cases are prepared, %s in %s", configuration, done, size, shown(store.folder)
+    )
+
+
+def _tell_unused(task: TaskFolder) -> None:
+    """Name what lies there for no plan: a changed plan leaves gigabytes behind, silently."""
+    try:
+        plans = [load_plan(task, name) for name in task.plan_names()]
+    except AutosegError:  # it is not this command's business, and may need any of them
+        return
+    used = {
+        task.prepared(plan.prepared_as(name), plan.recipe(name).key)
+        for plan in plans
+        for name in plan.configurations
+    }
+    for folder in task.prepared_folders():
+        if folder not in used:
+            size = size_in_words(CaseStore(folder).size_bytes())
+            logger.info("%s (%s) belongs to no plan: it may be deleted", shown(folder), size)
+
+
 def _to_prepare(store: CaseStore, dataset: Dataset, fingerprint: Fingerprint) -> list[str]:
-    """Cases that are missing, or were made from other files than those measured."""
-    present = set(store.names())
-    return [
-        case.name
-        for case in dataset.cases
-        if case.name not in present
-        or store.info(case.name).source != fingerprint.case(case.name).source
-    ]
+    """Cases that are missing or damaged, or were made from other files or labels."""
+    sources = {
+        case.name: source_of(fingerprint.case(case.name), dataset.labels) for case in dataset.cases
+    }
+    return [name for name, source in sources.items() if not store.is_current(name, source)]
 
 
 def _job(
@@ -157,33 +192,48 @@ def _job(
         images=dataset.image_paths(case),
         label=dataset.label_path(case),
         labels=dataset.labels,
+        measured=fingerprint.case(name),
         recipe=recipe,
         patch_size=patch_size,
-        source=fingerprint.case(name).source,
     )
 
 
 def _prepare_case(job: _Job) -> None:
+    _refuse_changed((*job.images, job.label), job.measured.files)
     image, label_map = read_image(job.images), read_labels(job.label, job.labels)
     indices = job.labels.to_indices(label_map.array)
-    prepared = prepare(image.array, image.geometry.spacing, job.recipe, indices)
-    assert prepared.labels is not None
-    structures = [job.labels.indices_of(structure) for structure in job.labels.structures]
-    if job.labels.ignore is not None:
-        # Training also centres patches on what is annotated at all.
-        structures.append((OUTSIDE, *range(job.labels.num_classes)))
+    del label_map
+    case = Preparation(image.array, image.geometry.spacing, job.recipe, indices)
+    del image, indices
+    labels = case.labels
+    assert labels is not None
+    structures = _structures(job.labels)
     rng = np.random.default_rng(POSITIONS_SEED)
-    positions = foreground_positions(prepared.labels, structures, rng)
-    counts = np.bincount(np.maximum(prepared.labels, 0).ravel(), minlength=job.labels.num_classes)
-    z, y, x = prepared.labels.shape
+    positions = foreground_positions(labels, structures, rng)
+    shape = case.trace.prepared_shape
     info = CaseInfo(
         name=job.name,
-        source=job.source,
-        shape=(z, y, x),
-        trace=prepared.trace.to_json(),
-        position_counts=tuple(len(p) for p in positions),
-        label_voxels=tuple(counts[1 : job.labels.num_classes].tolist()),
+        source=source_of(job.measured, job.labels),
+        shape=shape,
+        trace=case.trace.to_json(),
+        position_counts=tuple(len(found) for found in positions),
+        label_voxels=count_voxels(labels, len(job.labels.values))[1 : job.labels.num_classes],
     )
-    write_case(
-        job.folder, job.name, prepared.image, prepared.labels, positions, info, job.patch_size
-    )
+    slabs = case.slabs(slab_rows(shape, job.patch_size))
+    write_case(job.folder, job.name, slabs, labels, positions, info, job.patch_size)
+
+
+def _refuse_changed(paths: Sequence[Path], measured: Sequence[FileStamp]) -> None:
+    """A store must not say that it was made of files that are there no longer."""
+    for path, seen in zip(paths, measured, strict=True):
+        if not is_unchanged(path, seen):
+            finding = "has changed since it was measured" if path.exists() else "is gone"
+            raise DataError(finding, place=path, remedy="run: autoseg plan TASK")
+
+
+def _structures(labels: LabelSpace) -> tuple[tuple[int, ...], ...]:
+    """What training may centre patches on: indices of each structure, and of all annotated."""
+    structures = tuple(labels.indices_of(structure) for structure in labels.structures)
+    if labels.ignore is None:
+        return structures
+    return (*structures, (OUTSIDE, *range(labels.num_classes)))

@@ -1,3 +1,6 @@
+import re
+import sys
+from io import StringIO
 from types import SimpleNamespace
 
 import pytest
@@ -36,20 +39,35 @@ def report(*dice):
     return Report(predictions="p", references="r", structures=("kidney", "tumour"), cases=cases)
 
 
-def test_progress_without_a_terminal_prints_a_line_now_and_then(clock, capsys):
+def test_progress_without_a_terminal_prints_a_line_per_tenth_with_the_time(clock, capsys):
     with progress_bar("measuring") as progress:
         for done in range(1, 101):
-            clock.now += 1
+            clock.now += 1.2
             progress(done, 100, f"case_{done}")
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == [f"measuring: {n}/100 case_{n}" for n in range(10, 101, 10)]
+    lines = err.splitlines()
+    assert lines[:2] == [
+        "measuring: 10/100 case_10 (0:12, 1:48 left)",
+        "measuring: 20/100 case_20 (0:24, 1:36 left)",
+    ]
+    assert [line.split()[1] for line in lines] == [f"{n}/100" for n in range(10, 101, 10)]
+    assert lines[-1] == "measuring: 100/100 case_100 (2:00)"
 
 
-def test_what_takes_a_few_seconds_prints_no_line(clock, capsys):
+def test_a_job_of_a_minute_prints_its_ten_lines(clock, capsys):
+    with progress_bar("measuring") as progress:
+        for done in range(1, 31):
+            clock.now += 2
+            progress(done, 30)
+    assert len(capsys.readouterr().err.splitlines()) == 10
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.03, 0.15])
+def test_what_takes_a_few_seconds_prints_no_line(clock, capsys, seconds):
     with progress_bar("measuring") as progress:
         for done in range(1, 101):
-            clock.now += 0.09
+            clock.now += seconds
             progress(done, 100)
     assert capsys.readouterr() == ("", "")
 
@@ -59,18 +77,43 @@ def test_what_takes_long_prints_no_more_than_ten_lines(clock, capsys):
         for done in range(1, 1001):
             clock.now += 60
             progress(done, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[0] == "measuring: 100/1000 (1:40:00, 15:00:00 left)"
+
+
+def test_time_left_follows_the_share_where_cases_differ_in_size(clock, capsys):
+    with progress_bar("preparing") as progress:
+        progress(0, 3, share=0.0)
+        for done, share, seconds in ((1, 0.05, 5), (2, 0.25, 20), (3, 1.0, 75)):
+            clock.now += seconds
+            progress(done, 3, f"case_{done}", share=share)
+    assert capsys.readouterr().err.splitlines() == [
+        "preparing: 2/3 case_2 (0:25, 1:15 left)",
+        "preparing: 3/3 case_3 (1:40)",
+    ]
+
+
+def test_a_tenth_is_not_missed_by_a_rounding_error(clock, capsys):
+    with progress_bar("preparing") as progress:
+        share = 0.0
+        for done in range(1, 11):
+            clock.now += 6
+            share += 0.1
+            progress(done, 10, share=share)
+    assert share < 1
     assert len(capsys.readouterr().err.splitlines()) == 10
 
 
-def test_progress_that_begins_anew_is_shown_again(clock, capsys):
+def test_progress_that_begins_anew_is_shown_again_and_timed_anew(clock, capsys):
     with progress_bar("training") as progress:
         for epoch in (1, 2):
             for step in (1, 2):
-                clock.now += 20
+                clock.now += 20 * epoch
                 progress(step, 2, f"epoch {epoch}")
     assert capsys.readouterr().err.splitlines() == [
-        *("training: 1/2 epoch 1", "training: 2/2 epoch 1"),
-        *("training: 1/2 epoch 2", "training: 2/2 epoch 2"),
+        *("training: 1/2 epoch 1 (0:20, 0:20 left)", "training: 2/2 epoch 1 (0:40)"),
+        *("training: 1/2 epoch 2 (0:40, 0:40 left)", "training: 2/2 epoch 2 (1:20)"),
     ]
 
 
@@ -78,7 +121,27 @@ def test_progress_of_nothing_is_no_division_by_zero(clock, capsys):
     with progress_bar("measuring") as progress:
         clock.now += 60
         progress(0, 0)
-    assert capsys.readouterr().err == "measuring: 0/0\n"
+    assert capsys.readouterr().err == "measuring: 0/0 (1:00)\n"
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar_that_counts_cases_and_follows_the_share(clock, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for name, value in (("COLUMNS", "120"), ("TERM", "xterm"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    with progress_bar("preparing") as progress:
+        progress(0, 8, share=0.0)
+        clock.now += 30
+        progress(1, 8, "case_1 [a]", share=0.5)
+    shown = terminal.getvalue()
+    assert "1/8 0:30 left case_1 [a]" in shown
+    drawn = re.findall(r"━+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))
+    assert drawn
 
 
 def test_quiet_progress_prints_nothing(clock, capsys):

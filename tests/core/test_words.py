@@ -1,5 +1,21 @@
-from autoseg.core.words import counted
+import pytest
+
+from autoseg.core.words import counted, size_in_words
 
 
 def test_one_thing_is_singular_and_none_or_more_are_plural():
     assert [counted(n, "case") for n in (0, 1, 208)] == ["0 cases", "1 case", "208 cases"]
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "words"),
+    [
+        (999, "999 bytes"),
+        (35_400, "35 kB"),
+        (999_600, "1.0 MB"),
+        (1_240_000_000, "1.2 GB"),
+        (3_000_000_000_000, "3.0 TB"),
+    ],
+)
+def test_sizes_have_the_unit_that_fits(num_bytes, words):
+    assert size_in_words(num_bytes) == words

@@ -1,16 +1,22 @@
 import logging
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import make_toy
+from conftest import make_toy, toy_case
 
+from autoseg.core.labels import Structure
 from autoseg.core.plan import Plan
+from autoseg.core.words import size_in_words
 from autoseg.errors import AutosegError, UnknownNameError
 from autoseg.imaging.prepare import Trace, prepare
 from autoseg.io import artifacts
 from autoseg.io.case_store import CaseStore
-from autoseg.io.images import read_image, read_labels
+from autoseg.io.images import read_image, read_labels, write_image
 from autoseg.io.task import load_dataset, load_fingerprint
+from autoseg.pipeline.data import plan_folder
+from autoseg.plan.planner import PlanRequest
 from autoseg.preprocess import stage
 from autoseg.preprocess.estimate import estimate_work
 from autoseg.preprocess.stage import preprocess_task
@@ -74,30 +80,58 @@ def test_what_is_prepared_is_kept_and_only_the_missing_made(tmp_path, monkeypatc
     assert content(store) == before
 
 
-def test_a_case_whose_files_changed_is_made_again(tmp_path):
+def test_a_case_whose_files_changed_is_refused_until_they_are_measured_again(tmp_path):
+    toy = make_toy(tmp_path, num_cases=3)
+    before = {name: store_of(toy.task).info(name) for name in ("ball_00", "ball_01", "ball_02")}
+    image = toy.raw / "imagesTr" / "ball_01.nii.gz"
+    old = toy_case(1)[0]
+    write_image(image, replace(old, array=old.array + 7))
+    shutil.rmtree(store_of(toy.task).folder / "ball_01")
+    [failure] = preprocess_task(toy.task, ["3d_fullres"], workers=0)
+    assert failure.name == "ball_01"
+    assert "imagesTr/ball_01.nii.gz: has changed since it was measured" in failure.error
+    assert failure.error.endswith("run: autoseg plan TASK")
+    assert store_of(toy.task).names() == ["ball_00", "ball_02"]
+
+    plan_folder(toy.workspace, toy.raw, PlanRequest(), workers=0)
+    assert preprocess_task(toy.task, ["3d_fullres"], workers=0) == []
+    after = {name: store_of(toy.task).info(name) for name in before}
+    assert after["ball_01"].source != before["ball_01"].source
+    assert after["ball_02"] == before["ball_02"]
+
+
+def test_a_missing_file_is_told(tmp_path):
     toy = make_toy(tmp_path, num_cases=2)
-    fingerprint = load_fingerprint(toy.task)
-    changed = fingerprint.case("ball_01").files[0].model_copy(update={"digest": "another"})
-    cases = [
-        case.model_copy(update={"files": (changed, *case.files[1:])})
-        if case.name == "ball_01"
-        else case
-        for case in fingerprint.cases
-    ]
-    updated = fingerprint.model_copy(update={"cases": tuple(cases)})
-    artifacts.save(toy.task.fingerprint_file, updated)
-    preprocess_task(toy.task, ["3d_fullres"], workers=0)
-    assert store_of(toy.task).info("ball_01").source == updated.case("ball_01").source
+    shutil.rmtree(store_of(toy.task).folder / "ball_01")
+    (toy.raw / "labelsTr" / "ball_01.nii.gz").unlink()
+    [failure] = preprocess_task(toy.task, ["3d_fullres"], workers=0)
+    assert "labelsTr/ball_01.nii.gz: is gone" in failure.error
 
 
-def test_a_broken_case_is_named_and_the_others_are_prepared(tmp_path):
+def test_other_structures_of_the_same_labels_are_prepared_anew(tmp_path):
+    toy = make_toy(tmp_path, num_cases=2)
+    dataset = load_dataset(toy.task)
+    shell, core = dataset.labels.structures
+    whole = Structure(name="whole", values=(*shell.values, *core.values))
+    labels = dataset.labels.model_copy(
+        update={"structures": (whole, core), "output_values": (1, 2)}
+    )
+    artifacts.save(toy.task.task_file, dataset.model_copy(update={"labels": labels}))
+    assert preprocess_task(toy.task, ["3d_fullres"], workers=0) == []
+    info = store_of(toy.task).info("ball_01")
+    assert info.position_counts == (sum(info.label_voxels), info.label_voxels[1])
+
+
+def test_a_broken_case_is_named_and_the_others_are_prepared(tmp_path, caplog):
     toy = make_toy(tmp_path, num_cases=3)
     store = store_of(toy.task)
     for case in ("ball_00", "ball_01"):
         (store.folder / case).rename(tmp_path / case)
     image = toy.raw / "imagesTr" / "ball_00.nii.gz"
     image.write_bytes(image.read_bytes()[:500])
-    failures = preprocess_task(toy.task, ["3d_fullres"], workers=0)
+    with caplog.at_level(logging.INFO, logger="autoseg"):
+        failures = preprocess_task(toy.task, ["3d_fullres"], workers=0)
+    assert "3d_fullres: 2 of 3 cases are prepared" in caplog.text
     assert [failure.name for failure in failures] == ["ball_00"]
     assert "ball_00.nii.gz" in failures[0].error
     assert store_of(toy.task).names() == ["ball_01", "ball_02"]
@@ -110,7 +144,26 @@ def test_it_says_what_it_will_take_before_it_starts(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="autoseg"):
         preprocess_task(toy.task, ["3d_fullres"], workers=0)
     assert "3d_fullres: 2 cases, about 1 s with" in caplog.text
-    assert "GB of memory" in caplog.text
+    assert "MB of memory" in caplog.text
+
+
+def test_it_says_what_the_prepared_cases_take_and_what_no_plan_uses(tmp_path, caplog):
+    toy = make_toy(tmp_path, num_cases=2)
+    store = store_of(toy.task)
+    size = size_in_words(store.size_bytes())
+    left_over = store.folder.with_name("3d_fullres-00c0ffee")
+    shutil.copytree(store.folder, left_over)
+    with caplog.at_level(logging.INFO, logger="autoseg"):
+        assert preprocess_task(toy.task, ["3d_fullres"], workers=0) == []
+    assert f"3d_fullres: all 2 cases are prepared, {size} in {store.folder}" in caplog.text
+    assert f"{left_over} ({size}) belongs to no plan: it may be deleted" in caplog.text
+    assert f"{store.folder} (" not in caplog.text
+
+    caplog.clear()
+    toy.task.plan_file("edited").write_text("{")
+    with caplog.at_level(logging.INFO, logger="autoseg"):
+        preprocess_task(toy.task, ["3d_fullres"], workers=0)
+    assert "belongs to no plan" not in caplog.text
 
 
 def test_the_estimate_is_of_the_right_size(toy):
@@ -129,7 +182,7 @@ def test_a_disk_that_is_too_small_is_found_before_it_starts(tmp_path, monkeypatc
         folder.rename(tmp_path / folder.name)
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr("autoseg.preprocess.stage.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(AutosegError, match=r"GB are needed.*--workspace"):
+    with pytest.raises(AutosegError, match=r"kB are needed, 10 bytes are free.*--workspace"):
         preprocess_task(toy.task, ["3d_fullres"], workers=0)
 
 
