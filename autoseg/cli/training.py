@@ -69,6 +69,30 @@ MaxTimeOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", metavar="N", min=0, help="Decides weights and samples.")
 ]
+LossOption = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="NAME",
+        help="dice_ce (by default), dice, ce, weighted_ce, focal, tversky, jaccard, "
+        "generalised_dice or dice_topk.",
+    ),
+]
+OptimizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer", metavar="NAME", help="sgd (by default), adam or adamw; brings its own --lr."
+    ),
+]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule", metavar="NAME", help="poly (by default) or cosine, which warms up first."
+    ),
+]
+RateOption = Annotated[
+    float | None, typer.Option("--lr", metavar="RATE", help="Initial learning rate.")
+]
 RestartOption = Annotated[
     bool, typer.Option("--restart", help="Throw away what the run has so far.")
 ]
@@ -80,15 +104,10 @@ def train(
     epochs: EpochsOption = None,
     max_time: MaxTimeOption = None,
     seed: SeedOption = None,
-    loss: Annotated[
-        str | None, typer.Option("--loss", metavar="NAME", help="dice_ce, dice or ce.")
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option("--optimizer", metavar="NAME", help="sgd, adam or adamw.")
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option("--lr", metavar="RATE", help="Initial learning rate.")
-    ] = None,
+    loss: LossOption = None,
+    optimizer: OptimizerOption = None,
+    schedule: ScheduleOption = None,
+    lr: RateOption = None,
     augmentation: Annotated[
         str | None, typer.Option("--augmentation", metavar="NAME", help="default or none.")
     ] = None,
@@ -109,7 +128,9 @@ def train(
     """
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
-    changes = training_changes(epochs, max_time, seed, loss, optimizer, lr, augmentation)
+    changes = training_changes(
+        epochs, max_time, seed, loss, optimizer, lr, augmentation, schedule=schedule
+    )
     from dataclasses import replace
 
     from autoseg.io.changes import warn_of_changes
@@ -279,6 +300,7 @@ def training_changes(
     optimizer: str | None = None,
     lr: float | None = None,
     augmentation: str | None = None,
+    schedule: str | None = None,
 ) -> TrainingChanges:
     """What flags change about the plan's training recipe.
 
@@ -295,6 +317,7 @@ def training_changes(
         seed=seed,
         loss=loss,
         optimizer=optimizer,
+        schedule=schedule,
         learning_rate=lr,
         augmentation=augmentation,
     )

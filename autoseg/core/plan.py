@@ -101,6 +101,7 @@ class TrainingSpec(Frozen):
         loss: a name in ``LOSSES``.
         optimizer: a name in ``OPTIMIZERS``.
         schedule: a name in ``SCHEDULES``.
+        warmup: share of the training in which the learning rate rises, before the schedule.
         learning_rate: initial learning rate.
         momentum: of stochastic gradient descent.
         weight_decay: on all parameters.
@@ -119,6 +120,7 @@ class TrainingSpec(Frozen):
     loss: str = "dice_ce"
     optimizer: str = "sgd"
     schedule: str = "poly"
+    warmup: float = Field(default=0.0, ge=0, lt=1)
     learning_rate: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)

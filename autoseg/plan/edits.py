@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from autoseg.core.plan import Configuration, Decision, Plan
+from autoseg.core.plan import Configuration, Decision, Plan, TrainingSpec
 from autoseg.errors import AutosegError
 from autoseg.plan.presets import max_features
 from autoseg.plan.request import PlanRequest
@@ -248,8 +248,13 @@ def values_of(configuration: Configuration) -> dict[Field, Any]:
         "use_mask_for_norm": configuration.use_mask_for_norm,
         "previous": configuration.previous,
         "mirror_axes": training.mirror_axes,
-        "training": training.model_dump(exclude={"mirror_axes"}),
+        "training": training.model_dump(exclude={"mirror_axes", *_added_later(training)}),
     }
+
+
+def _added_later(training: TrainingSpec) -> set[str]:
+    """Fields that plans of earlier versions lack, where they say what those plans meant."""
+    return set() if training.warmup else {"warmup"}
 
 
 def _hashes(configuration: Configuration) -> dict[str, str]:

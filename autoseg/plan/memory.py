@@ -19,13 +19,12 @@ GIGABYTE = 10**9
 # Per weight: float32 value, gradient and momentum, and the copy autocast keeps at the
 # precision of the activations.
 _BYTES_FLOAT32 = 4
-# Per output value the loss keeps log-softmax, softmax and the one-hot reference, in float32.
-_BYTES_PER_OUTPUT = 12
-# Per output voxel: the reference's label as int64.
-_BYTES_PER_LABEL = 8
-# Per output value while the loss goes backward: the logits, the gradients of both its terms and
-# their sum.
-_BYTES_PER_OUTPUT_BACKWARD = 16
+# Per output value the loss keeps the probability, in float32.
+_BYTES_PER_OUTPUT = 4
+# Per output voxel: the reference's label as int16.
+_BYTES_PER_LABEL = 2
+# Per output value while the loss is computed: the logit or its gradient, and two buffers.
+_BYTES_PER_OUTPUT_BACKWARD = 12
 # A convolution's backward pass holds the gradients of its input and output, and its algorithm
 # asks for about as much again as workspace.
 _TRANSIENT_COPIES = 2

@@ -5,16 +5,13 @@ Batches are made by light processes (no torch) ahead of the training, in order.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +21,10 @@ import numpy.typing as npt
 from autoseg.errors import AutosegError
 from autoseg.imaging.patches import lower_corner
 from autoseg.io.case_store import CaseStore
-from autoseg.train.augment import AUGMENTATIONS, Augmentation, apply, draw_warp
+from autoseg.train.augment import AUGMENTATIONS, Augmentation, apply, box_to_read, draw_warp
+from autoseg.train.batch_pool import BatchPool
+
+logger = logging.getLogger(__name__)
 
 BATCHES_AHEAD = 3
 
@@ -83,20 +83,26 @@ def num_random(batch_size: int, foreground_fraction: float) -> int:
     return round(batch_size * (1 - foreground_fraction))
 
 
-def make_batch(spec: BatchSpec, epoch: int, step: int) -> Batch:
+def make_batch(
+    spec: BatchSpec, epoch: int, step: int, note: Callable[[int], None] | None = None
+) -> Batch:
     """Make one batch.
 
     Args:
         spec: what to draw from, and how.
         epoch: number of the epoch.
         step: number of the batch within the epoch.
+        note: told the number of each sample, within the epoch, before it is made.
 
     Returns:
         The same batch for the same arguments, always.
     """
     store = CaseStore(spec.folder)
-    first = step * spec.batch_size
-    samples = [make_sample(spec, store, epoch, first + i) for i in range(spec.batch_size)]
+    samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str]] = []
+    for index in range(step * spec.batch_size, (step + 1) * spec.batch_size):
+        if note is not None:
+            note(index)
+        samples.append(make_sample(spec, store, epoch, index))
     images, labels, cases = zip(*samples, strict=True)
     return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases)
 
@@ -109,24 +115,22 @@ def make_sample(
     Args:
         spec: what to draw from, and how.
         store: the prepared cases.
-        epoch: number of the epoch.
+        epoch: number of the epoch; validation samples are the same in each.
         index: number of the sample within the epoch.
 
     Returns:
         Image ``(channels, *patch)``, label indices ``patch`` and the case's name.
     """
-    stream = 0 if spec.part == "train" else 1
-    rng = np.random.default_rng((spec.seed, stream, epoch, index))
-    case = spec.cases[int(rng.integers(len(spec.cases)))]
+    case, rng = _draw_case(spec, epoch, index)
     forced = index % spec.batch_size >= num_random(spec.batch_size, spec.foreground_fraction)
     size = _as_volume(spec.patch_size)
     centre = _draw_centre(spec, store, case, rng, forced=forced)
     corner = lower_corner(store.shape(case), size, size, rng, centre)
     augmentation = _augmentation(spec)
     warp = draw_warp(augmentation, rng)
-    read = size if warp is None else _as_volume(augmentation.read_size)
-    start = tuple(low - (n - m) // 2 for low, n, m in zip(corner, read, size, strict=True))
-    image, labels = store.read(case, start, read)
+    box = box_to_read(augmentation, warp)
+    start = tuple(a + b for a, b in zip(corner, _as_volume(box.lower, 0), strict=True))
+    image, labels = store.read(case, start, _as_volume(box.size))
     if len(spec.patch_size) == 2:
         image, labels = image[:, 0], labels[0]
     image, labels = apply(image, labels, warp, augmentation, rng)
@@ -135,13 +139,32 @@ def make_sample(
     return image, np.maximum(labels, 0), case
 
 
+def case_of(spec: BatchSpec, epoch: int, index: int) -> str:
+    """Name of the case that a sample is drawn from."""
+    return _draw_case(spec, epoch, index)[0]
+
+
+def _draw_case(spec: BatchSpec, epoch: int, index: int) -> tuple[str, np.random.Generator]:
+    """A sample's case, and its generator after that draw."""
+    stream = (0, epoch) if spec.part == "train" else (1, 0)
+    rng = np.random.default_rng((spec.seed, *stream, index))
+    return spec.cases[int(rng.integers(len(spec.cases)))], rng
+
+
 def _augmentation(spec: BatchSpec) -> Augmentation:
     name = spec.augmentation if spec.part == "train" else "none"
-    return AUGMENTATIONS.get(name)(spec.patch_size, spec.mirror_axes)
+    return _make_augmentation(name, spec.patch_size, spec.mirror_axes)
 
 
-def _as_volume(size: Sequence[int]) -> tuple[int, int, int]:
-    z, y, x = size if len(size) == 3 else (1, *size)
+@lru_cache(maxsize=16)
+def _make_augmentation(
+    name: str, patch_size: tuple[int, ...], mirror_axes: tuple[int, ...]
+) -> Augmentation:
+    return AUGMENTATIONS.get(name)(patch_size, mirror_axes)
+
+
+def _as_volume(size: Sequence[int], first: int = 1) -> tuple[int, int, int]:
+    z, y, x = size if len(size) == 3 else (first, *size)
     return z, y, x
 
 
@@ -165,82 +188,91 @@ def _draw_centre(
 class BatchSource:
     """Batches in order, made ahead by processes of their own.
 
+    A process that is killed does not end the run: the others, half as many, make its batch
+    again, which is the same whoever makes it.
+
     Args:
         spec: what to draw from, and how.
         num_workers: processes; 0 makes batches when they are asked for.
+
+    Attributes:
+        spec: what to draw from, and how.
+        waited_s: how long callers have waited for batches, over all calls.
     """
 
     def __init__(self, spec: BatchSpec, num_workers: int) -> None:
         self.spec = spec
-        self._ahead = max(BATCHES_AHEAD, 2 * num_workers)
-        self._pool = _start_pool(num_workers) if num_workers else None
+        self.waited_s = 0.0
+        self._pool = BatchPool(make_batch, spec, num_workers) if num_workers else None
+        self._made_since_death = True
 
     def __call__(self, epoch: int, steps: Sequence[int]) -> Iterator[Batch]:
         """Yield the batches of some steps of an epoch.
 
         Args:
             epoch: number of the epoch.
-            steps: numbers of the steps, in order.
+            steps: numbers of the steps, in order, each once.
 
         Raises:
-            AutosegError: if a process making them died.
+            AutosegError: if a process making them died again although it was alone.
         """
-        if self._pool is None:
-            yield from (make_batch(self.spec, epoch, step) for step in steps)
-            return
-        pending: deque[Future[Batch]] = deque()
-        remaining = iter(steps)
+        futures: dict[int, Future[Batch]] = {}
         try:
-            for step in remaining:
-                pending.append(self._submit(epoch, step))
-                if len(pending) > self._ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            raise AutosegError(
-                "a process that makes training batches was killed, most likely for memory",
-                remedy="repeat the command with fewer --workers; it goes on where it stopped",
-            ) from error
+            for position in range(len(steps)):
+                started_s = time.monotonic()
+                batch = self._next(epoch, steps[position:], futures)
+                self.waited_s += time.monotonic() - started_s
+                yield batch
         finally:
-            for future in pending:
+            for future in futures.values():
                 future.cancel()
 
-    def _submit(self, epoch: int, step: int) -> Future[Batch]:
-        """Ask for a batch; a process started for it inherits that Ctrl-C is held off."""
-        assert self._pool is not None
-        with _interrupts_held_off():
-            return self._pool.submit(make_batch, self.spec, epoch, step)
+    def _next(self, epoch: int, steps: Sequence[int], futures: dict[int, Future[Batch]]) -> Batch:
+        """The first of some batches, having asked for those after it."""
+        while self._pool is not None:
+            try:
+                for step in steps[: 1 + max(BATCHES_AHEAD, 2 * self._pool.size)]:
+                    if step not in futures:
+                        futures[step] = self._pool.submit(epoch, step)
+                batch = futures[steps[0]].result()
+            except BrokenProcessPool:
+                self._pool = self._smaller_pool(self._pool)
+                lost = [step for step, future in futures.items() if not _is_made(future)]
+                for step in lost:
+                    del futures[step]
+            else:
+                del futures[steps[0]]
+                self._made_since_death = True
+                return batch
+        return make_batch(self.spec, epoch, steps[0])
+
+    def _smaller_pool(self, dead: BatchPool) -> BatchPool:
+        """What goes on after a process died: half as many, one at least, and that once."""
+        dead.close()
+        cases = sorted({case_of(self.spec, *sample) for sample in dead.in_the_making()})
+        names = ", ".join(cases) or "none"
+        if dead.size == 1 and not self._made_since_death:
+            raise AutosegError(
+                f"the process that makes training batches {dead.cause_of_death()}, twice in a row "
+                "and with no other beside it",
+                place=f"case {names}",
+                remedy="make room in memory or look at the case; the same command goes on where "
+                "it stopped",
+            )
+        size = max(1, dead.size // 2)
+        logger.warning(
+            "a process that makes training batches %s; cases in the making: %s; going on with "
+            "--workers %d",
+            *(dead.cause_of_death(), names, size),
+        )
+        self._made_since_death = False
+        return BatchPool(make_batch, self.spec, size)
 
     def close(self) -> None:
         """End the processes."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
 
 
-def _start_pool(num_workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-    )
-
-
-def _start_worker() -> None:
-    """Prepare a worker: it must not outlive its parent, even one that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-
-
-@contextmanager
-def _interrupts_held_off() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal, but only the parent knows what to save."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _is_made(future: Future[Batch]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None

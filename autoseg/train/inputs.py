@@ -13,19 +13,24 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
 from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
-from autoseg.io.case_store import CaseStore
-from autoseg.io.task import load_fold, load_planned, planned_configuration
+from autoseg.io.case_store import CaseStore, source_of
+from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
 from autoseg.train.augment import AUGMENTATIONS
 from autoseg.train.batches import BatchSpec, Part
 from autoseg.train.losses import LOSSES
-from autoseg.train.optimizers import OPTIMIZERS, SCHEDULES
+from autoseg.train.optimizers import DEFAULT_RATES, OPTIMIZERS
+from autoseg.train.schedules import DEFAULT_WARMUP, SCHEDULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingChanges:
-    """Fields of ``TrainingSpec`` to replace; None leaves one as it is planned."""
+    """Fields of ``TrainingSpec`` to replace; None leaves one as it is planned.
+
+    Another optimiser brings its default learning rate along, another schedule its default
+    warm-up, unless they are given too.
+    """
 
     epochs: int | None = None
     steps_per_epoch: int | None = None
@@ -34,7 +39,9 @@ class TrainingChanges:
     seed: int | None = None
     loss: str | None = None
     optimizer: str | None = None
+    schedule: str | None = None
     learning_rate: float | None = None
+    warmup: float | None = None
     augmentation: str | None = None
 
     def applied_to(self, planned: TrainingSpec) -> TrainingSpec:
@@ -45,13 +52,23 @@ class TrainingChanges:
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
         try:
-            return TrainingSpec.model_validate(planned.model_dump() | given)
+            return TrainingSpec.model_validate(
+                planned.model_dump() | self._brought_along(planned) | given
+            )
         except ValidationError as error:
             problem = error.errors()[0]
             field_name = ".".join(map(str, problem["loc"]))
             raise AutosegError(
                 f"{field_name}: {problem['msg'].removeprefix('Input ')}, got {problem['input']}"
             ) from None
+
+    def _brought_along(self, planned: TrainingSpec) -> dict[str, float]:
+        brought: dict[str, float] = {}
+        if self.optimizer is not None and self.optimizer != planned.optimizer:
+            brought["learning_rate"] = DEFAULT_RATES.get(self.optimizer, planned.learning_rate)
+        if self.schedule is not None and self.schedule != planned.schedule:
+            brought["warmup"] = DEFAULT_WARMUP.get(self.schedule, planned.warmup)
+        return brought
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +174,7 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     _refuse_impossible(configuration, dataset, request)
     spec = request.changes.applied_to(configuration.training)
     _check_names(configuration, spec)
+    spec = _with_mirroring_as_trained(configuration, spec)
     split = _split_of(task, request.fold, dataset)
     return TrainingInputs(
         dataset=dataset,
@@ -164,7 +182,7 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
         plan=plan,
         configuration=configuration,
         split=split,
-        store=_open_store(task, plan, request, fingerprint, split),
+        store=_open_store(task, planned, request, split),
         spec=spec,
     )
 
@@ -193,6 +211,13 @@ def _check_names(configuration: Configuration, spec: TrainingSpec) -> None:
     AUGMENTATIONS.get(spec.augmentation)
 
 
+def _with_mirroring_as_trained(configuration: Configuration, spec: TrainingSpec) -> TrainingSpec:
+    """The recipe with the axes that its augmentation mirrors: prediction mirrors no others."""
+    make = AUGMENTATIONS.get(spec.augmentation)
+    mirrored = make(configuration.patch_size, spec.mirror_axes).mirror_axes
+    return spec.model_copy(update={"mirror_axes": mirrored})
+
+
 def _split_of(task: TaskFolder, fold: str, dataset: Dataset) -> Split:
     if fold == EVERYTHING:
         names = tuple(case.name for case in dataset.cases)
@@ -202,13 +227,12 @@ def _split_of(task: TaskFolder, fold: str, dataset: Dataset) -> Split:
 
 def _open_store(
     task: TaskFolder,
-    plan: Plan,
+    planned: Planned,
     request: TrainRequest,
-    fingerprint: Fingerprint,
     split: Split,
 ) -> CaseStore:
     """The prepared cases, if they are all there and made from the files as they are now."""
-    name = request.configuration
+    name, plan = request.configuration, planned.plan
     option = "" if request.plan == "default" else f" --plan {request.plan}"
     remedy = f"run: autoseg preprocess {name}{option}"
     folder = task.prepared(plan.prepared_as(name), plan.recipe(name).key)
@@ -216,15 +240,17 @@ def _open_store(
         raise WorkspaceError(f"{name} is not prepared for this plan", remedy=remedy)
     store = CaseStore(folder)
     wanted = sorted({*split.train, *split.validation})
-    measured = {case.name: case.source for case in fingerprint.cases}
     prepared = set(store.names())
     missing = [n for n in wanted if n not in prepared]
     if missing:
         raise WorkspaceError(f"{_some(missing)} not prepared for {name}", remedy=remedy)
-    stale = [n for n in wanted if store.info(n).source != measured[n]]
+    measured, labels = planned.fingerprint, planned.dataset.labels
+    sources = {n: source_of(measured.case(n), labels) for n in wanted}
+    stale = [n for n in wanted if not store.is_current(n, sources[n])]
     if stale:
         raise WorkspaceError(
-            f"{_some(stale)} prepared from files that have changed since", remedy=remedy
+            f"{_some(stale)} damaged, or prepared from files or labels that have changed since",
+            remedy=remedy,
         )
     return store
 

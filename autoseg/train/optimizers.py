@@ -1,9 +1,8 @@
-"""Optimisers, and the schedules their learning rate follows."""
+"""Optimisers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 
 import torch
 from torch.nn import Parameter
@@ -15,47 +14,65 @@ from autoseg.registry import Registry
 OPTIMIZERS: Registry[Callable[[Iterable[Parameter], TrainingSpec], Optimizer]] = Registry(
     "optimizer"
 )
-SCHEDULES: Registry[Callable[[float], float]] = Registry("schedule")
+
+DEFAULT_RATES: dict[str, float] = {"sgd": 1e-2, "adam": 3e-4, "adamw": 3e-4}
+"""Initial learning rate of an optimiser if a user names it and no rate."""
 
 
 def sgd(parameters: Iterable[Parameter], spec: TrainingSpec) -> Optimizer:
-    """Stochastic gradient descent with Nesterov momentum."""
+    """Stochastic gradient descent with Nesterov momentum (none if the momentum is 0).
+
+    References:
+        Sutskever et al. 2013, On the importance of initialization and momentum, section 2.
+    """
+    given = list(parameters)
     return torch.optim.SGD(
-        parameters,
+        given,
         lr=spec.learning_rate,
         momentum=spec.momentum,
         nesterov=spec.momentum > 0,
         weight_decay=spec.weight_decay,
+        fused=_can_fuse(given),
     )
 
 
-def _adaptive(
-    kind: type[Optimizer], parameters: Iterable[Parameter], spec: TrainingSpec
-) -> Optimizer:
-    return kind(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)  # type: ignore[call-arg]
+def adam(parameters: Iterable[Parameter], spec: TrainingSpec) -> Optimizer:
+    """Adam; weight decay is part of the gradient.
+
+    References:
+        Kingma and Ba 2015, Adam, algorithm 1.
+    """
+    return _adaptive(torch.optim.Adam, parameters, spec)
+
+
+def adamw(parameters: Iterable[Parameter], spec: TrainingSpec) -> Optimizer:
+    """Adam with weight decay beside the gradient, not in it.
+
+    References:
+        Loshchilov and Hutter 2019, Decoupled weight decay regularization, algorithm 2.
+    """
+    return _adaptive(torch.optim.AdamW, parameters, spec)
 
 
 OPTIMIZERS.add("sgd", sgd)
-OPTIMIZERS.add("adam", partial(_adaptive, torch.optim.Adam))
-OPTIMIZERS.add("adamw", partial(_adaptive, torch.optim.AdamW))
+OPTIMIZERS.add("adam", adam)
+OPTIMIZERS.add("adamw", adamw)
 
 
-def poly(progress: float) -> float:
-    """Share of the initial learning rate left after a share of the training.
-
-    Args:
-        progress: 0 at the start, 1 at the end.
-
-    Returns:
-        ``(1 - progress) ** 0.9``; 0 from the end on.
-
-    References:
-        Chen et al. 2017, DeepLab, section 4.1.2.
-    """
-    return max(0.0, 1.0 - progress) ** 0.9
+def _adaptive(
+    kind: type[torch.optim.Adam] | type[torch.optim.AdamW],
+    parameters: Iterable[Parameter],
+    spec: TrainingSpec,
+) -> Optimizer:
+    given = list(parameters)
+    return kind(
+        given, lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=_can_fuse(given)
+    )
 
 
-SCHEDULES.add("poly", poly)
+def _can_fuse(parameters: Iterable[Parameter]) -> bool:
+    """Whether one pass can update everything: on CPU and CUDA, several times as fast."""
+    return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

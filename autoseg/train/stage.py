@@ -26,7 +26,8 @@ from autoseg.train.checkpoint import State
 from autoseg.train.history import EpochRecord, History, log_to, smoothed
 from autoseg.train.inputs import TrainingInputs, TrainRequest, load_inputs
 from autoseg.train.loop import Session, train_step, validate
-from autoseg.train.optimizers import SCHEDULES, set_learning_rate
+from autoseg.train.optimizers import set_learning_rate
+from autoseg.train.schedules import learning_rate
 from autoseg.train.start import label, refuse_other_recipe, start
 from autoseg.workers import available_cores
 
@@ -159,8 +160,7 @@ def _train_epoch(run: _Run, state: State) -> State:
 
 def _train_step(run: _Run, state: State, batch: Batch) -> State:
     spec = run.inputs.spec
-    rate = spec.learning_rate * SCHEDULES.get(spec.schedule)(state.progress)
-    set_learning_rate(run.session.optimizer, rate)
+    set_learning_rate(run.session.optimizer, learning_rate(spec, state.progress))
     loss = train_step(run.session, batch)
     _stop_on_nan(run, state, "loss", loss, batch.cases)
     done = state.step + 1

@@ -13,6 +13,7 @@ from autoseg.io.workspace import FoldFolder
 from autoseg.networks.build import build_network
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
+from autoseg.train.class_weights import class_weights
 from autoseg.train.inputs import TrainingInputs, TrainRequest
 from autoseg.train.loop import Session, measure_step_s
 from autoseg.train.losses import LOSSES, LossOptions
@@ -124,7 +125,9 @@ def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.devi
     )
     place(network, state.precision, device, inputs.configuration.dimensions)
     options = LossOptions(
-        batch_dice=inputs.configuration.batch_dice, ignore_index=labels.ignore_index
+        batch_dice=inputs.configuration.batch_dice,
+        ignore_index=labels.ignore_index,
+        class_weights=class_weights(inputs.fingerprint, inputs.split.train),
     )
     return Session(
         network=network,

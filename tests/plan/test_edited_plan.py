@@ -52,6 +52,22 @@ def test_a_plan_as_it_was_made_has_no_edits():
     assert kept(again) is None
 
 
+def test_a_field_that_earlier_versions_lack_is_no_edit():
+    made = plan("902")
+    data = json.loads(made.model_dump_json())
+    for configuration in data["configurations"].values():
+        del configuration["training"]["warmup"]
+    assert made.made_as is not None
+    # As version 0.1 noted the default recipe.
+    assert made.made_as["2d"]["training"] == "65e040ac"
+    assert find_edits(Plan.model_validate_json(json.dumps(data)), "").changed == {}
+
+
+def test_warm_up_is_an_edit():
+    made = edited(plan("902"), _2d__training__warmup=0.1)
+    assert set(find_edits(made, "").changed) == {"2d"}
+
+
 def test_a_plan_that_does_not_tell_what_it_was_made_as_has_no_edits():
     unknown = plan("902").model_copy(update={"made_as": None})
     assert find_edits(unknown, "") == NO_EDITS
