@@ -14,8 +14,8 @@ from math import prod
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from autoseg.imaging.half import as_float32, write
 from autoseg.imaging.operators import AnyFloats, AxisOperator, Floats, axis_operator
 
 # Outputs per block, by taps: narrow enough to skip most zeros of the band, wide enough for BLAS.
@@ -23,7 +23,6 @@ _BLOCK = {2: 8}
 _WIDEST_BLOCK = 32
 # Neighbouring planes go through all their axes together: this many voxels stay in a cache.
 _GROUP_VOXELS = 1 << 17
-_HALF_EXPONENT = 0x7C00
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +76,7 @@ class ValueRange:
             part: float16 or float32, the volume cut to ``rows``.
         """
         mine = rows if self._coarse == 0 else slice(None)
-        part = _as_float32(part)
+        part = as_float32(part)
         for extreme, ufunc in ((self._low, np.minimum), (self._high, np.maximum)):
             found = ufunc.reduce(part, axis=self._axes, keepdims=True)
             extreme[mine] = ufunc(extreme[mine], found)
@@ -159,7 +158,7 @@ class Resizer:
         """
         if out is None:
             if self._first is None and not self._left_out and not self._steps:
-                return _as_float32(source)
+                return as_float32(source)
             rows = slab.rows.stop - slab.rows.start
             out = np.empty((rows, *self._new_shape[1:]), dtype=np.float32)
         for axis, index in self._left_out:
@@ -169,7 +168,7 @@ class Resizer:
             if within is not None and self._interpolates:
                 start = slab.rows.start + rows.start
                 within.clip(slice(start, start + len(resized)), resized, self._new_shape)
-            out[rows] = resized
+            write(resized, out[rows])
             del planes, resized
         return out
 
@@ -180,17 +179,17 @@ class Resizer:
         """
         if self._first is None:
             for rows in _cut(len(source), self._group):
-                yield rows, _as_float32(source[rows])
+                yield rows, as_float32(source[rows])
         elif self._first.picks:
             nearest = self._first.first[slab.rows] - slab.window.start
             changes = np.flatnonzero(np.diff(nearest)) + 1
             for start, stop in pairwise([0, *changes.tolist(), len(nearest)]):
-                yield slice(start, stop), _as_float32(source[nearest[start], None])
+                yield slice(start, stop), as_float32(source[nearest[start], None])
         else:
             for block in _blocks(self._first, slab.rows):
                 start, low = block.rows.start - slab.rows.start, slab.window.start
                 window = slice(block.window.start - low, block.window.stop - low)
-                mixed = _mixed(block.matrix, _as_float32(source[window]))
+                mixed = _mixed(block.matrix, as_float32(source[window]))
                 for group in _cut(len(mixed), self._group):
                     yield slice(start + group.start, start + group.stop), mixed[group]
                 # Two blocks at a time would be more than a slab.
@@ -250,27 +249,3 @@ def _multiplied(array: Floats, blocks: Sequence[_Block], axis: int) -> Floats:
 def _mixed(matrix: Floats, planes: Floats) -> Floats:
     """Resize the first axis."""
     return (matrix @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
-
-
-def _as_float32(array: AnyFloats) -> Floats:
-    """The array as float32; itself if it is that already."""
-    if array.dtype != np.float16:
-        return array.astype(np.float32, copy=False)
-    result = np.empty(array.shape, dtype=np.float32)
-    for plane, values in zip(result, array, strict=True):
-        _widen(values, plane)
-    return result
-
-
-def _widen(values: npt.NDArray[np.float16], result: Floats) -> None:
-    """Convert by the bits, which takes a fifth of the time of numpy's conversion."""
-    bits, wide = values.view(np.int16), result.view(np.int32)
-    if ((bits & _HALF_EXPONENT) == _HALF_EXPONENT).any():  # infinite, or not a number
-        result[...] = values
-        return
-    # Sign, exponent and mantissa go to their places; the sign's copies in between go away.
-    wide[...] = bits
-    np.left_shift(wide, 13, out=wide)
-    np.bitwise_and(wide, ~0x70000000, out=wide)
-    # The exponents of both types count from different numbers.
-    np.multiply(result, np.float32(2.0**112), out=result)

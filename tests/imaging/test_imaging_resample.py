@@ -124,15 +124,6 @@ def test_resizing_writes_into_an_array_that_is_there(source_type, out_type, shap
     np.testing.assert_allclose(out, expected, atol=2e-3 if out_type == np.float16 else 1e-6)
 
 
-def test_every_half_is_read_as_the_number_it_is():
-    # Infinities and what is no number lie in the second and the last quarter.
-    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(4, 128, 128)
-    result = resize(halves, (8, 128, 128), 0)
-    assert result.dtype == np.float32
-    np.testing.assert_array_equal(result[::2], halves.astype(np.float32))
-    np.testing.assert_array_equal(np.signbit(result[::2]), np.signbit(halves))
-
-
 @pytest.mark.parametrize(
     "resample",
     [
