@@ -2,10 +2,11 @@
 
 usage: python tests/benchmarks/preprocess_scaling.py [--megavoxels 1 5 25 100 200] [--rounds 3]
 
-Each data set is one generated case: a body with two organs and noise as in a CT, 2 x 0.8 x 0.8 mm,
-prepared at 1 mm isotropic with that many voxels, by one worker. What a case of 0.02 Mvoxel takes,
-start-up, is subtracted: time is per prepared voxel, memory above that of the interpreter with all
-libraries loaded. Flat columns mean that both grow with the case and with nothing else.
+The cases of a data set are alike: a body with two organs and noise as in a CT, 2 x 0.8 x 0.8 mm,
+prepared at 1 mm isotropic with that many voxels, by one worker; of small ones there are several, so
+that there is something to measure. What a case of 0.02 Mvoxel takes, start-up, is subtracted: time
+is per prepared voxel, memory above that of the interpreter with all libraries loaded, per voxel of
+one case. Flat columns mean that both grow with the case and with nothing else.
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ from autoseg.io.workspace import TaskFolder
 
 SPACING = np.array([2.0, 0.8, 0.8])
 SMALLEST = 0.02
-CASE = "case_001"
+LEAST_MEGAVOXELS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one case took.
+    """What some cases of one size took.
 
     Attributes:
-        raw_voxels: of the file.
-        prepared_voxels: of the prepared case.
+        num_cases: how many.
+        raw_voxels: of the file of one.
+        prepared_voxels: of one prepared case.
         figures: medians over the rounds.
     """
 
+    num_cases: int
     raw_voxels: int
     prepared_voxels: int
     figures: Figures
@@ -54,44 +57,50 @@ def main() -> None:
     parser.add_argument("--megavoxels", type=float, nargs="+", default=[1, 5, 25, 100, 200])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    least = measured(SMALLEST, options.rounds)
+    least = measured(SMALLEST, 1, options.rounds)
     start = least.figures
     print(
         f"start-up: {start.wall_s:.2f} s, {start.cpu_s:.2f} s of CPU time, "
         f"{start.pss_bytes / 1e6:.0f} MB"
     )
-    print("prepared Mvoxel | raw Mvoxel | s | CPU s | MB | ns/voxel | CPU ns/voxel | B/voxel")
+    print(
+        "cases | prepared Mvoxel | raw Mvoxel | s | CPU s | MB | ns/voxel | CPU ns/voxel | B/voxel"
+    )
     for size in options.megavoxels:
-        print(_row(measured(size, options.rounds), start), flush=True)
+        num_cases = max(1, round(LEAST_MEGAVOXELS / size))
+        print(_row(measured(size, num_cases, options.rounds), start), flush=True)
 
 
 def _row(case: Measured, start: Figures) -> str:
     figures, voxels = case.figures, case.prepared_voxels
+    everything = voxels * case.num_cases
     cells = (
+        f"{case.num_cases}",
         f"{voxels / 1e6:.1f}",
         f"{case.raw_voxels / 1e6:.1f}",
         f"{figures.wall_s:.2f}",
         f"{figures.cpu_s:.2f}",
         f"{(figures.pss_bytes - start.pss_bytes) / 1e6:.0f}",
-        f"{1e9 * (figures.wall_s - start.wall_s) / voxels:.0f}",
-        f"{1e9 * (figures.cpu_s - start.cpu_s) / voxels:.0f}",
+        f"{1e9 * (figures.wall_s - start.wall_s) / everything:.0f}",
+        f"{1e9 * (figures.cpu_s - start.cpu_s) / everything:.0f}",
         f"{(figures.pss_bytes - start.pss_bytes) / voxels:.1f}",
     )
     return " | ".join(cells)
 
 
-def measured(megavoxels: float, rounds: int) -> Measured:
-    """Make a case, plan it, and measure its preprocessing.
+def measured(megavoxels: float, num_cases: int, rounds: int) -> Measured:
+    """Make cases, plan them, and measure their preprocessing.
 
     Args:
-        megavoxels: of the prepared case, about.
+        megavoxels: of a prepared case, about.
+        num_cases: how many.
         rounds: how often to measure.
     """
     edge = (1e6 * megavoxels / 100) ** (1 / 3)
     z, y, x = np.rint(np.array([4, 5, 5]) * edge / SPACING).astype(int).tolist()
     with tempfile.TemporaryDirectory() as scratch:
         raw, workspace = Path(scratch) / "Dataset001_Scaling", Path(scratch) / "workspace"
-        write_case((z, y, x), raw)
+        write_cases((z, y, x), num_cases, raw)
         common = ("-w", str(workspace), "-q")
         autoseg = (sys.executable, "-m", "autoseg")
         measure([*autoseg, "plan", str(raw), "--spacing", "1,1,1", *common])
@@ -103,38 +112,47 @@ def measured(megavoxels: float, rounds: int) -> Measured:
             shutil.rmtree(store, ignore_errors=True)
             words = ("preprocess", "3d_fullres", "--workers", "1", *common)
             figures.append(measure([*autoseg, *words]))
+        prepared = CaseStore(store)
         return Measured(
+            num_cases=num_cases,
             raw_voxels=z * y * x,
-            prepared_voxels=prod(CaseStore(store).shape(CASE)),
+            prepared_voxels=prod(prepared.shape(prepared.names()[0])),
             figures=medians(figures),
         )
 
 
-def write_case(shape: tuple[int, int, int], raw: Path) -> None:
-    """Write a data set of one case in nnU-Net's layout, whose files autoseg reads as they are.
+def write_cases(shape: tuple[int, int, int], num_cases: int, raw: Path) -> None:
+    """Write a data set in nnU-Net's layout, whose files autoseg reads as they are.
 
     Args:
-        shape: voxels, ``(z, y, x)``.
+        shape: voxels of each case, ``(z, y, x)``.
+        num_cases: how many, which differ in their noise.
         raw: its folder.
     """
-    rng = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    for number in range(num_cases):
+        _write_case(shape, number, raw)
+    description = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "organ": 1, "tumour": 2},
+        "numTraining": num_cases,
+        "file_ending": ".nii.gz",
+    }
+    (raw / "dataset.json").write_text(json.dumps(description))
+
+
+def _write_case(shape: tuple[int, int, int], number: int, raw: Path) -> None:
+    rng = np.random.default_rng(number)
     image, labels = np.empty(shape, np.int16), np.empty(shape, np.uint8)
     for z in range(shape[0]):
         image[z], labels[z] = _slice(z / shape[0], shape[1:], rng)
     affine = np.diag([*SPACING[::-1], 1.0])
-    for folder, file, array in (
-        ("imagesTr", f"{CASE}_0000.nii.gz", image),
-        ("labelsTr", f"{CASE}.nii.gz", labels),
+    for file, array in (
+        (f"imagesTr/case_{number:03d}_0000.nii.gz", image),
+        (f"labelsTr/case_{number:03d}.nii.gz", labels),
     ):
-        (raw / folder).mkdir(parents=True)
-        nib.save(nib.Nifti1Image(array.transpose(), affine), raw / folder / file)
-    description = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "organ": 1, "tumour": 2},
-        "numTraining": 1,
-        "file_ending": ".nii.gz",
-    }
-    (raw / "dataset.json").write_text(json.dumps(description))
+        nib.save(nib.Nifti1Image(array.transpose(), affine), raw / file)
 
 
 def _slice(
