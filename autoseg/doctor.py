@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from autoseg.workers import available_cores, available_memory_bytes
+from autoseg.io.machine import available_cores, available_memory_bytes
 
 LIBRARIES = ("torch", "SimpleITK", "numpy", "scipy", "batchgenerators", "blosc2", "pydantic")
 EXTRAS = ("pydicom", "tifffile", "tensorboard", "onnxruntime", "openvino")

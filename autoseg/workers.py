@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import math
 import os
 import pickle
 import signal
@@ -27,12 +26,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import joblib
 from joblib.externals.loky.backend.process import LokyProcess
 from joblib.externals.loky.backend.reduction import dumps
 
 from autoseg.core.progress import Progress, VoxelPace, silent
+from autoseg.core.words import counted
 from autoseg.errors import AutosegError
+from autoseg.io.machine import available_cores, available_memory_bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,9 +44,6 @@ WORKER_BYTES = 200 * 2**20
 
 MEMORY_SHARE = 0.8
 """Share of the available memory that workers may fill."""
-
-UNKNOWN_MEMORY_BYTES = 4 * 2**30
-"""What is assumed available where the system does not tell."""
 
 _PR_SET_PDEATHSIG = 1
 _KILLED = "worker was killed (SIGKILL; out of memory?)"
@@ -106,6 +103,9 @@ def map_cases(
     Returns:
         One outcome per item, in their order. A case whose worker was killed even when it ran
         alone has an ``error`` that says so.
+
+    Raises:
+        AutosegError: if not even one process can be started.
     """
     outcomes: dict[int, Outcome[R]] = {}
     pace = None if voxels is None else VoxelPace(voxels)
@@ -148,36 +148,6 @@ def num_workers(requested: int | None, bytes_per_case: int = 0, *, root: Path = 
     return max(1, min(available_cores(root=root), fitting))
 
 
-def available_cores(*, root: Path = Path("/")) -> int:
-    """Cores this process may use: affinity and the CPU quota of its control groups.
-
-    Args:
-        root: where ``proc`` and ``sys`` are found.
-
-    Returns:
-        At least 1; a quota of one and a half cores counts as two.
-    """
-    quotas = [quota for folder in _cgroups(root, "cpu") if (quota := _cpu_quota(folder))]
-    return max(1, min(joblib.cpu_count(), *(math.ceil(quota) for quota in quotas), 2**31))
-
-
-def available_memory_bytes(*, root: Path = Path("/")) -> int:
-    """Memory that can still be taken: the machine's, within the limits of the control groups.
-
-    Args:
-        root: where ``proc`` and ``sys`` are found.
-
-    Returns:
-        Bytes, at least 0.
-    """
-    rooms = (_memory_room(folder) for folder in _cgroups(root, "memory"))
-    known = [room for room in rooms if room is not None]
-    return max(0, min(_machine_memory(root / "proc/meminfo"), *known, 2**62))
-
-
-# Running the cases ---------------------------------------------------------------------------
-
-
 def _finish(
     function: Callable[[T], R], items: Sequence[tuple[str, T]], workers: int
 ) -> Generator[tuple[int, Outcome[R]], None, None]:
@@ -217,9 +187,8 @@ class _Team(Generic[T, R]):
             self._workers.remove(worker)
             worker.dismiss()
         while self._waiting and (idle or len(self._workers) < self._size):
-            if not idle:
-                idle.append(_Worker())
-                self._workers.append(idle[0])
+            if not idle and not self._hire(idle):
+                break
             index = self._waiting.popleft()
             name, item = self._items[index]
             alone = self._size == len(self._workers) == 1
@@ -251,6 +220,26 @@ class _Team(Generic[T, R]):
         """End all workers, whatever they are at."""
         for worker in self._workers:
             worker.kill()
+
+    def _hire(self, idle: list[_Worker]) -> bool:
+        """Start one more worker; where the system allows no more, go on with those there are."""
+        try:
+            worker = _Worker()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            if not self._workers:
+                raise AutosegError(
+                    f"no worker can be started ({reason})",
+                    remedy="end other programs, or go without: --workers 0",
+                ) from error
+            self._size = len(self._workers)
+            logger.warning(
+                "no more than %s can be started (%s)", counted(self._size, "worker"), reason
+            )
+            return False
+        self._workers.append(worker)
+        idle.append(worker)
+        return True
 
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.case is not None]
@@ -369,77 +358,3 @@ def _without_company(death: str) -> str:
     """What to tell of a case whose worker died though nothing ran beside it."""
     remedy = _OUT_OF_MEMORY if death == _KILLED else "look at its files"
     return f"{death} with no case beside it; {remedy}"
-
-
-# What the machine has ------------------------------------------------------------------------
-
-
-def _cgroups(root: Path, controller: str) -> list[Path]:
-    """Folders of the control groups of this process, outermost last, of version 1 and 2.
-
-    A container sees its own group at the mount point while ``/proc`` may name the path outside,
-    so every ancestor that exists counts: a limit holds for all below it.
-    """
-    folders: list[Path] = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        mounts = ("", "unified") if not controllers else (controller,)
-        if controllers and controller not in controllers.split(","):
-            continue
-        for mount in mounts:
-            top = root / "sys/fs/cgroup" / mount
-            group = top / path.strip("/")
-            folders += [folder for folder in (group, *group.parents) if folder.is_relative_to(top)]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-
-
-def _cpu_quota(folder: Path) -> float | None:
-    """Cores a control group may keep busy; None without a limit."""
-    text = _read(folder / "cpu.max") or " ".join(
-        _read(folder / f"cpu.cfs_{part}_us") for part in ("quota", "period")
-    )
-    numbers = [int(word) for word in text.split() if word.isdigit()]
-    return numbers[0] / numbers[1] if len(numbers) == 2 and min(numbers) > 0 else None
-
-
-def _memory_room(folder: Path) -> int | None:
-    """Bytes left in a control group; None without a limit."""
-    names = (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    )
-    for limit_name, usage_name, cache_name in names:
-        limit, usage = _read(folder / limit_name), _read(folder / usage_name)
-        if limit.isdigit() and usage.isdigit():
-            # The page cache is counted as used but given back on demand.
-            cache = _field(_read(folder / "memory.stat"), cache_name) or 0
-            return int(limit) - int(usage) + cache
-    return None
-
-
-def _machine_memory(meminfo: Path) -> int:
-    """Available memory of the machine, bytes."""
-    kibibytes = _field(_read(meminfo), "MemAvailable:")
-    if kibibytes is not None:
-        return kibibytes * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not every system has sysconf or these names
-        return UNKNOWN_MEMORY_BYTES
-
-
-def _field(text: str, name: str) -> int | None:
-    """The number that follows a name at the start of a line."""
-    for line in text.splitlines():
-        first, *rest = line.split() or [""]
-        if first == name and rest:
-            return int(rest[0])
-    return None
-
-
-def _read(path: Path) -> str:
-    """The stripped text of a small system file; empty where there is none."""
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""

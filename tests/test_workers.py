@@ -1,5 +1,6 @@
 """Processes die in here; nothing else may."""
 
+import errno
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from autoseg import workers
-from autoseg.errors import DataError
+from autoseg.errors import AutosegError, DataError
 from autoseg.workers import Outcome, map_cases
 
 GIB = 2**30
@@ -181,6 +182,36 @@ def test_a_case_that_finds_no_memory_alone_is_told_so(count):
     )
 
 
+def allow_processes(monkeypatch, count):
+    """Let the system refuse to start more than some processes."""
+    started = []
+    start = workers.LokyProcess.start
+
+    def limited(process):
+        if len(started) == count:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(process)
+        start(process)
+
+    monkeypatch.setattr(workers.LokyProcess, "start", limited)
+
+
+def test_it_goes_on_with_the_workers_that_can_be_started(monkeypatch, caplog):
+    allow_processes(monkeypatch, 1)
+    with caplog.at_level(logging.WARNING, logger="autoseg.workers"):
+        outcomes = map_cases(double, named(range(4)), 3)
+    assert [outcome.value for outcome in outcomes] == [0, 2, 4, 6]
+    assert [record.getMessage() for record in caplog.records] == [
+        "no more than 1 worker can be started (resource temporarily unavailable)"
+    ]
+
+
+def test_no_worker_at_all_is_an_error_with_a_remedy(monkeypatch):
+    allow_processes(monkeypatch, 0)
+    with pytest.raises(AutosegError, match=r"no worker can be started \(resource .*--workers 0"):
+        map_cases(double, named(range(4)), 2)
+
+
 def test_no_workers_are_this_process_and_one_worker_is_another():
     assert map_cases(where, named([0]), 0)[0].value == os.getpid()
     assert map_cases(where, named([0]), 1)[0].value != os.getpid()
@@ -295,75 +326,11 @@ def test_an_interrupt_leaves_no_orphans(tmp_path, number):
     assert not any(map(is_running, pids))
 
 
-def write(root, files):
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n")
-    return root
-
-
-def test_available_memory_is_the_machine_s_without_limits(tmp_path):
-    write(tmp_path, {"proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    5000000 kB"})
-    assert workers.available_memory_bytes(root=tmp_path) == 5000000 * 1024
-
-
-def test_a_version_2_group_limits_memory_even_from_above(tmp_path):
-    root = write(
-        tmp_path,
-        {
-            "proc/meminfo": "MemAvailable: 500000000 kB",
-            "proc/self/cgroup": "0::/slice/job",
-            "sys/fs/cgroup/slice/memory.max": 8 * GIB,
-            "sys/fs/cgroup/slice/memory.current": 5 * GIB,
-            "sys/fs/cgroup/slice/memory.stat": f"active_file 7\ninactive_file {GIB}",
-            "sys/fs/cgroup/slice/job/memory.max": "max",
-            "sys/fs/cgroup/slice/job/memory.current": 5 * GIB,
-        },
-    )
-    assert workers.available_memory_bytes(root=root) == 4 * GIB
-
-
-def test_a_version_1_group_limits_memory_at_the_mount_point_of_a_container(tmp_path):
-    root = write(
-        tmp_path,
-        {
-            "proc/meminfo": "MemAvailable: 500000000 kB",
-            "proc/self/cgroup": "3:memory:/docker/outside\n0::/",
-            "sys/fs/cgroup/memory/memory.limit_in_bytes": 2 * GIB,
-            "sys/fs/cgroup/memory/memory.usage_in_bytes": GIB,
-            "sys/fs/cgroup/memory/memory.stat": f"total_inactive_file {GIB // 2}",
-        },
-    )
-    assert workers.available_memory_bytes(root=root) == 3 * GIB // 2
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"proc/self/cgroup": "0::/job", "sys/fs/cgroup/job/cpu.max": "60000 100000"},
-        {
-            "proc/self/cgroup": "4:cpu,cpuacct:/job",
-            "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": 60000,
-            "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": 100000,
-        },
-    ],
-)
-def test_a_quota_of_less_than_a_core_is_one_core(tmp_path, files):
-    assert workers.available_cores(root=write(tmp_path, files)) == 1
-
-
-@pytest.mark.parametrize("quota", ["max 100000", "90000000 100000"])
-def test_a_generous_quota_leaves_all_cores(tmp_path, quota):
-    files = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": quota}
-    cores = workers.available_cores(root=write(tmp_path, files))
-    assert cores == workers.available_cores(root=tmp_path / "nothing")
-
-
 def test_memory_decides_when_it_is_short(tmp_path):
-    root = write(tmp_path, {"proc/meminfo": f"MemAvailable: {4 * GIB // 1024} kB"})
-    assert workers.num_workers(None, bytes_per_case=3 * GIB, root=root) == 1
-    assert workers.num_workers(None, root=root) == workers.available_cores(root=root)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(f"MemAvailable: {4 * GIB // 1024} kB\n")
+    assert workers.num_workers(None, bytes_per_case=3 * GIB, root=tmp_path) == 1
+    assert workers.num_workers(None, root=tmp_path) == workers.available_cores(root=tmp_path)
 
 
 def test_a_requested_number_of_workers_is_obeyed():

@@ -257,7 +257,8 @@ def preprocess(
     warn_of_changes(place.task)
     with progress_bar("preparing cases", quiet) as progress:
         failures = preprocess_task(place.task, configurations or (), plan_name, workers, progress)
-    for failure in failures:
+    # What is wrong with a file is so for every configuration.
+    for failure in dict.fromkeys(failures):
         typer.echo(f"failed: {failure.name}: {failure.error}", err=True)
     if failures:
         raise typer.Exit(1)

@@ -77,6 +77,8 @@ def _run(words: list[str]) -> int:
     try:
         code = command.main(words, prog_name="autoseg", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # newer versions of typer keep the interrupt to themselves
+            return _refuse("interrupted", INTERRUPTED)
     except InterruptedRunError as error:
         typer.echo(str(error), err=True)
         return INTERRUPTED

@@ -58,7 +58,12 @@ class VoxelPace:
         self._made += self._voxels[index] if made else 0
 
     def note(self, name: str) -> str:
-        """A case and the speed since the beginning, as ``case_0061, 41 Mvoxel/s``."""
+        """A case and the speed since the beginning, as ``case_0061, 41 Mvoxel/s``.
+
+        Only the case as long as nothing was made: all that failed so far says nothing.
+        """
+        if self._made == 0:
+            return name
         speed = self._made / max(time.monotonic() - self._start_s, 1e-3)
         units = ((1e9, "Gvoxel/s"), (1e6, "Mvoxel/s"), (1e3, "kvoxel/s"), (1.0, "voxel/s"))
         size, unit = next((u for u in units if speed >= u[0]), units[-1])

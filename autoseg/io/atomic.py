@@ -170,16 +170,17 @@ def lock(path: Path) -> Iterator[None]:
         path: the lock file, which stays behind; parents are created.
 
     Raises:
-        AutosegError: if another process holds the lock; the message names it.
+        AutosegError: if another process holds the lock, whom the message names, or if the file
+            cannot be written.
     """
     make_folder(path.parent)
     with writing(path):
-        file = path.open("a+")
+        file = path.open("a+b", buffering=0)
     with file:
         _acquire(file, path)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with writing(path):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         try:
             yield
         finally:
@@ -258,7 +259,7 @@ def _flush_folder(path: Path) -> None:
             os.close(handle)
 
 
-def _acquire(file: IO[str], path: Path) -> None:
+def _acquire(file: IO[bytes], path: Path) -> None:
     try:
         _lock_file(file)
     except OSError as error:
@@ -266,7 +267,7 @@ def _acquire(file: IO[str], path: Path) -> None:
             logger.debug("%s: file system without locks (%s)", path, error)
             return
         file.seek(0)
-        holder = file.read() or "another process"
+        holder = file.read().decode(errors="replace") or "another process"
         raise AutosegError(
             f"in use by {holder}", place=path.parent, remedy="wait until it has finished"
         ) from None
@@ -275,7 +276,7 @@ def _acquire(file: IO[str], path: Path) -> None:
 try:
     import fcntl
 
-    def _lock_file(file: IO[str]) -> None:
+    def _lock_file(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 except ImportError:  # Windows
@@ -283,6 +284,6 @@ except ImportError:  # Windows
 
     _FAR = 1 << 30  # a locked byte cannot be read there; the holder's name must stay readable
 
-    def _lock_file(file: IO[str]) -> None:
+    def _lock_file(file: IO[bytes]) -> None:
         file.seek(_FAR)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

@@ -116,15 +116,21 @@ class CaseStore:
     def create(cls, folder: Path, manifest: Manifest) -> Self:
         """Make a store, or go on with the one that is there.
 
-        What a killed writer left is removed, so call it before there are writers.
+        What a killed writer left is removed, so call it before there are writers. A manifest that
+        cannot be read, or tells of another recipe, is written anew.
 
         Raises:
             AutosegError: if the folder cannot be written.
         """
         atomic.remove_partial(folder)
-        if not (folder / _MANIFEST).is_file():
+        store = cls(folder)
+        try:
+            is_known = store.manifest.recipe == manifest.recipe
+        except (WorkspaceError, ArtifactError):
+            is_known = False
+        if not is_known:
             artifacts.save(folder / _MANIFEST, manifest)
-        return cls(folder)
+        return store
 
     @property
     def manifest(self) -> Manifest:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.dataset import Dataset
+from autoseg.core.dataset import Case, Dataset
 from autoseg.core.fingerprint import CaseFingerprint, FileStamp, Fingerprint
 from autoseg.core.labels import LabelSpace, count_voxels
 from autoseg.core.plan import Recipe
@@ -24,11 +24,12 @@ from autoseg.io import atomic
 from autoseg.io.artifacts import shown
 from autoseg.io.case_store import CaseInfo, CaseStore, Manifest, slab_rows, source_of, write_case
 from autoseg.io.images import read_image, read_labels
+from autoseg.io.machine import available_memory_bytes
 from autoseg.io.stamps import is_unchanged
 from autoseg.io.task import Planned, load_plan, load_planned, planned_configuration
 from autoseg.io.workspace import TaskFolder
 from autoseg.preprocess.estimate import Estimate, estimate_work, prepared_shape
-from autoseg.workers import available_memory_bytes, map_cases
+from autoseg.workers import map_cases
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ def preprocess_task(
         if folder not in done:
             done.add(folder)
             failures += _prepare_configuration(folder, name, planned, workers, progress)
+    failed = {failure.name for failure in failures}
+    _warn_of_changed(task, planned, [c for c in planned.dataset.cases if c.name not in failed])
     _tell_unused(task)
     return failures
 
@@ -140,8 +143,13 @@ def _announce(configuration: str, estimate: Estimate, folder: Path) -> None:
             place=folder,
             remedy="make room, or choose another disk with --workspace",
         )
-    if estimate.memory_bytes > available_memory_bytes():
-        logger.warning("this may not fit into the memory that is free now")
+    available = available_memory_bytes()
+    if estimate.memory_bytes > available:
+        logger.warning(
+            "this may not fit into the memory that is free now (%s): %s",
+            size_in_words(available),
+            "take fewer --workers" if estimate.workers > 1 else "end other programs",
+        )
 
 
 def _tell_size(configuration: str, store: CaseStore, num_failed: int, total: int) -> None:
@@ -150,6 +158,35 @@ def _tell_size(configuration: str, store: CaseStore, num_failed: int, total: int
     logger.info(
         "%s: %s cases are prepared, %s in %s", configuration, done, size, shown(store.folder)
     )
+
+
+def _warn_of_changed(task: TaskFolder, planned: Planned, cases: Sequence[Case]) -> None:
+    """Name what was prepared of files that have changed since: nothing else would tell.
+
+    Files that are not there are no reason to say anything: raw data may be put away.
+    """
+    changed = [
+        case.name
+        for case in cases
+        if any(
+            path.exists() and not is_unchanged(path, seen)
+            for path, seen in _files(planned.dataset, planned.fingerprint, case)
+        )
+    ]
+    if changed:
+        logger.warning(
+            "files of %s changed since the plan was made (the first is '%s'), what is prepared is "
+            "of the old ones: repeat autoseg plan %s",
+            *(counted(len(changed), "case"), changed[0], task.name),
+        )
+
+
+def _files(
+    dataset: Dataset, fingerprint: Fingerprint, case: Case
+) -> Iterator[tuple[Path, FileStamp]]:
+    """The raw files of a case, and what they looked like when they were measured."""
+    paths = (*dataset.image_paths(case), dataset.label_path(case))
+    return zip(paths, fingerprint.case(case.name).files, strict=True)
 
 
 def _tell_unused(task: TaskFolder) -> None:
@@ -199,8 +236,11 @@ def _job(
 
 
 def _prepare_case(job: _Job) -> None:
-    _refuse_changed((*job.images, job.label), job.measured.files)
+    files = (*job.images, job.label)
+    _refuse_changed(files, job.measured.files)
     image, label_map = read_image(job.images), read_labels(job.label, job.labels)
+    # Once more: one that was replaced while it was read would be taken for the old one for ever.
+    _refuse_changed(files, job.measured.files)
     indices = job.labels.to_indices(label_map.array)
     del label_map
     case = Preparation(image.array, image.geometry.spacing, job.recipe, indices)

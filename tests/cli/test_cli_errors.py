@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from commands import ON_CPU, assert_refused, call, edit
+from conftest import make_toy
 
 TASK = "Task01_Ball"
 
@@ -279,3 +280,24 @@ def test_a_picture_that_cannot_be_written_is_one_line(here):
 def test_a_demo_that_cannot_be_kept_is_refused(here):
     (here / "file").touch()
     assert_refused(call("demo", "--keep", "file"), "file", "is a file")
+
+
+def test_an_interrupt_is_told(here, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autoseg.preprocess.stage.preprocess_task", interrupt)
+    called = call("preprocess")
+    assert (called.code, called.err) == (130, "error: interrupted\n")
+
+
+def test_a_case_that_fails_in_every_configuration_is_listed_once(tmp_path):
+    toy = make_toy(tmp_path, num_cases=2)
+    shutil.rmtree(toy.task.root / "prepared")
+    image = toy.raw / "imagesTr" / "ball_01.nii.gz"
+    image.write_bytes(image.read_bytes()[:500])
+    called = call("preprocess", "-w", toy.workspace.root, "--workers", 0)
+    assert called.code == 1
+    assert called.out.count("1 of 2 cases are prepared") == 2
+    (failed,) = [line for line in called.err.splitlines() if line.startswith("failed:")]
+    assert failed.startswith(f"failed: ball_01: {image}: has changed since it was measured")

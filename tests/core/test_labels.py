@@ -95,6 +95,12 @@ def test_values_beyond_32_bits_become_indices():
     assert huge.to_indices(np.array([2**40, 0, 2**32 - 1])).tolist() == [1, 0, 2]
 
 
+def test_a_negative_value_is_not_taken_for_another_counted_from_the_end():
+    labels = space(structures=(Structure(name="a", values=(5,)), Structure(name="b", values=(-1,))))
+    indices = labels.to_indices(np.array([0, 5, -1, 5, -1]))
+    assert indices.tolist() == [0, 2, 1, 2, 1]
+
+
 def test_voxels_of_each_index_are_counted():
     indices = np.array([[[0, 1, -1], [3, 3, -1]], [[0, 0, 3], [127, 1, -3]]], dtype=np.int8)
     counts = count_voxels(indices, 128)

@@ -201,6 +201,17 @@ def test_labelled_voxels_outside_the_mask_stay_and_are_normalized(phantom):
     assert result.image[0, 0, 0, 1] == 0
 
 
+def test_the_mask_is_cut_with_the_image():
+    image = np.random.default_rng(0).random((1, 40, 5, 6), dtype=np.float32) + 1
+    # Open to the border, each slice elsewhere, and none of them on a face of its own.
+    image[0, np.arange(40), 0, np.arange(40) % 6] = 0
+    how = recipe((1.0, 1.0, 1.0), "zscore", mask=True)
+    case = Preparation(image, (1.0, 1.0, 1.0), how, np.zeros((40, 5, 6), dtype=np.int8))
+    for rows in (7, 40):
+        normalized = np.concatenate(list(case.slabs(rows)), axis=1)
+        np.testing.assert_array_equal(normalized == 0, image == 0)
+
+
 def test_inputs_are_not_changed(phantom):
     image, labels = phantom.image.copy(), phantom.labels.copy()
     prepare(image, (1.0, 1.0, 1.0), recipe((1.0, 1.0, 1.0), "zscore"), labels)

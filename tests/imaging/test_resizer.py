@@ -65,6 +65,19 @@ def test_clipping_leaves_the_source_alone(shape):
         resizer.slab(slab, volume[slab.window], out, within)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_resize_of_a_single_axis_is_clipped_too(axis):
+    volume = np.moveaxis(np.sign(noise((12, 5, 6))), 0, axis)
+    shape = tuple(19 if a == axis else size for a, size in enumerate(volume.shape))
+    resizer = Resizer(volume.shape, shape, (3, 3, 3), slab_rows=4)
+    within = ValueRange.of(volume, None)
+    for slab in resizer.slabs:
+        resized = resizer.slab(slab, volume[slab.window])
+        clipped = resizer.slab(slab, volume[slab.window], np.empty_like(resized), within)
+        np.testing.assert_array_equal(clipped, resized.clip(-1, 1))
+    assert np.abs(resize(volume, shape, 3)).max() > 1.01
+
+
 @pytest.mark.parametrize("coarse", [None, 0, 1, 2])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_ranges_collected_in_parts_clip_in_parts(coarse, dtype):

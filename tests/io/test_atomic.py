@@ -1,6 +1,8 @@
 import errno
 import hashlib
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,29 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path):
 
     with atomic.lock(tmp_path / ".lock"):
         pass
+
+
+_LOCK_ON_A_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from autoseg.errors import AutosegError
+from autoseg.io import atomic
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    with atomic.lock(Path(sys.argv[1])):
+        pass
+except AutosegError as error:
+    print(error)
+"""
+
+
+def test_a_lock_on_a_full_disk_is_an_error_that_names_it(tmp_path: Path):
+    pytest.importorskip("resource", reason="limits of files are not known here")
+    words = [sys.executable, "-c", _LOCK_ON_A_FULL_DISK, str(tmp_path / ".lock")]
+
+    run = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith(f"{tmp_path / '.lock'}: no space left to write")

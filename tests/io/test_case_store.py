@@ -122,12 +122,41 @@ def test_a_case_without_positions_has_none(tmp_path: Path):
     assert len(CaseStore(tmp_path).positions("a", 1)) == 0
 
 
-@pytest.mark.parametrize(("highest", "itemsize"), [(127, 1), (128, 2)])
-def test_labels_take_the_smallest_signed_type(tmp_path: Path, highest: int, itemsize: int):
+def test_positions_are_told_apart_however_many_there_are(tmp_path: Path):
+    image, labels = _arrays(1)
+    positions = [np.array(found) for found in ([5, 3], [], [7], [1, 9, 2])]
+    info = _info("a", position_counts=(2, 0, 1, 3))
+    write_case(tmp_path, "a", [image], labels, positions, info, (40, 56, 40))
+
+    store = CaseStore(tmp_path)
+
+    assert [store.positions("a", i).tolist() for i in range(4)] == [[5, 3], [], [7], [1, 9, 2]]
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": 1}', '{"format": 99}'])
+def test_a_manifest_that_cannot_be_read_is_written_anew(tmp_path: Path, content: str):
+    store = CaseStore.create(tmp_path, MANIFEST)
+    (tmp_path / "manifest.json").write_text(content)
+
+    CaseStore.create(tmp_path, MANIFEST)
+
+    assert store.manifest == MANIFEST
+
+
+def test_a_store_keeps_the_manifest_it_was_made_with(tmp_path: Path):
+    store = CaseStore.create(tmp_path, MANIFEST)
+
+    CaseStore.create(tmp_path, MANIFEST.model_copy(update={"configuration": "mine"}))
+
+    assert store.manifest == MANIFEST
+
+
+@pytest.mark.parametrize(("extreme", "itemsize"), [(127, 1), (128, 2), (-127, 1), (-200, 2)])
+def test_labels_take_the_smallest_signed_type(tmp_path: Path, extreme: int, itemsize: int):
     import blosc2
 
     image, labels = _arrays(1)
-    labels[0, 0, 0] = highest
+    labels[0, 0, 0] = extreme
     info = _info("a")
 
     write_case(tmp_path, "a", [image], labels, [], info, (56, 40))

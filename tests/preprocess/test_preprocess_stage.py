@@ -11,9 +11,9 @@ from autoseg.core.plan import Plan
 from autoseg.core.words import size_in_words
 from autoseg.errors import AutosegError, UnknownNameError
 from autoseg.imaging.prepare import Trace, prepare
-from autoseg.io import artifacts
+from autoseg.io import artifacts, atomic
 from autoseg.io.case_store import CaseStore
-from autoseg.io.images import read_image, read_labels, write_image
+from autoseg.io.images import read_image, read_labels, write_image, write_labels
 from autoseg.io.task import load_dataset, load_fingerprint
 from autoseg.pipeline.data import plan_folder
 from autoseg.plan.planner import PlanRequest
@@ -166,6 +166,98 @@ def test_it_says_what_the_prepared_cases_take_and_what_no_plan_uses(tmp_path, ca
     assert "belongs to no plan" not in caplog.text
 
 
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    toy = make_toy(tmp_path, num_cases=2)
+    shutil.rmtree(store_of(toy.task).folder / "ball_01")
+    old = toy_case(1)[0]
+
+    def read_and_replace(paths):
+        write_image(paths[0], replace(old, array=old.array + 7))
+        return read_image(paths)
+
+    monkeypatch.setattr(stage, "read_image", read_and_replace)
+    [failure] = preprocess_task(toy.task, ["3d_fullres"], workers=0)
+    assert "imagesTr/ball_01.nii.gz: has changed since it was measured" in failure.error
+    assert store_of(toy.task).names() == ["ball_00"]
+
+
+def test_it_warns_of_prepared_cases_whose_files_have_changed(tmp_path, caplog):
+    toy = make_toy(tmp_path, num_cases=3)
+    image, label = (toy.raw / kind / "ball_01.nii.gz" for kind in ("imagesTr", "labelsTr"))
+    image.touch()
+    (toy.raw / "labelsTr" / "ball_02.nii.gz").unlink()
+    with caplog.at_level(logging.WARNING, logger="autoseg"):
+        assert preprocess_task(toy.task, workers=0) == []
+    assert caplog.messages == []
+
+    old = toy_case(1)[1]
+    write_labels(label, replace(old, array=old.array // 2))
+    with caplog.at_level(logging.WARNING, logger="autoseg"):
+        assert preprocess_task(toy.task, workers=0) == []
+    (message,) = caplog.messages
+    assert message == (
+        "files of 1 case changed since the plan was made (the first is 'ball_01'), what is "
+        "prepared is of the old ones: repeat autoseg plan Task01_Ball"
+    )
+
+
+def test_with_an_ignore_label_all_that_is_annotated_has_positions(tmp_path):
+    toy = make_toy(tmp_path, num_cases=2)
+    image = toy_case(1)[0]
+    image.array[:, :4, :5] = 0  # an open edge: outside, and annotated nevertheless
+    write_image(toy.raw / "imagesTr" / "ball_01.nii.gz", image)
+    plan_folder(toy.workspace, toy.raw, PlanRequest(), workers=0)
+    dataset = load_dataset(toy.task)
+    shell, _ = dataset.labels.structures
+    labels = dataset.labels.model_copy(update={"structures": (shell,), "ignore": 2})
+    artifacts.save(toy.task.task_file, dataset.model_copy(update={"labels": labels}))
+    store = store_of(toy.task)
+    assert preprocess_task(toy.task, ["3d_fullres"], workers=0) == []
+    info = store.info("ball_01")
+    _, stored = store.read("ball_01", (0, 0, 0), info.shape)
+    assert info.label_voxels == (int((stored == 1).sum()),)
+    annotated = int((stored <= 1).sum())
+    assert info.position_counts == (info.label_voxels[0], min(annotated, 10_000))
+    assert set(stored.ravel()[store.positions("ball_01", 1)].tolist()) == {-1, 0, 1}
+    assert (stored == 2).any()
+
+
+def test_two_configurations_of_one_recipe_share_what_is_prepared(tmp_path, caplog):
+    toy = make_toy(tmp_path, num_cases=2)
+    file = toy.task.plan_file("default")
+    plan = artifacts.load(file, Plan)
+    twin = plan.configurations["3d_fullres"].model_copy(update={"batch_size": 1})
+    configurations = {**plan.configurations, "twin": twin}
+    artifacts.save(file, plan.model_copy(update={"configurations": configurations}))
+    with caplog.at_level(logging.INFO, logger="autoseg"):
+        assert preprocess_task(toy.task, ["3d_fullres", "twin"], workers=0) == []
+    assert caplog.text.count("all 2 cases are prepared") == 1
+
+
+def test_the_largest_case_is_begun_first(tmp_path, monkeypatch):
+    toy = make_toy(tmp_path, num_cases=4)
+    store = store_of(toy.task)
+    sizes = {name: int(np.prod(store.shape(name))) for name in store.names()}
+    assert list(sizes.values()) != sorted(sizes.values(), reverse=True)
+    shutil.rmtree(store.folder)
+    begun = []
+    original = stage._prepare_case
+    monkeypatch.setattr(
+        stage, "_prepare_case", lambda job: (begun.append(sizes[job.name]), original(job))[1]
+    )
+    assert preprocess_task(toy.task, ["3d_fullres"], workers=0) == []
+    assert begun == sorted(sizes.values(), reverse=True)
+
+
+def test_a_store_that_another_command_fills_is_left_alone(toy):
+    folder = store_of(toy.task).folder
+    with (
+        atomic.lock(folder.with_name(f".{folder.name}.lock")),
+        pytest.raises(AutosegError, match=r"in use by process \d+ on .*wait until it has finished"),
+    ):
+        preprocess_task(toy.task, ["3d_fullres"], workers=0)
+
+
 def test_the_estimate_is_of_the_right_size(toy):
     plan = artifacts.load(toy.task.plan_file("default"), Plan)
     fingerprint = load_fingerprint(toy.task)
@@ -184,6 +276,20 @@ def test_a_disk_that_is_too_small_is_found_before_it_starts(tmp_path, monkeypatc
     monkeypatch.setattr("autoseg.preprocess.stage.shutil.disk_usage", lambda path: usage)
     with pytest.raises(AutosegError, match=r"kB are needed, 10 bytes are free.*--workspace"):
         preprocess_task(toy.task, ["3d_fullres"], workers=0)
+
+
+@pytest.mark.parametrize(
+    ("workers", "remedy"), [(0, "end other programs"), (2, "take fewer --workers")]
+)
+def test_a_memory_that_may_be_too_small_is_told(tmp_path, monkeypatch, caplog, workers, remedy):
+    toy = make_toy(tmp_path, num_cases=2)
+    shutil.rmtree(store_of(toy.task).folder)
+    monkeypatch.setattr(stage, "available_memory_bytes", lambda: 100_000_000)
+    with caplog.at_level(logging.WARNING, logger="autoseg"):
+        assert preprocess_task(toy.task, ["3d_fullres"], workers=workers) == []
+    assert caplog.messages == [
+        f"this may not fit into the memory that is free now (100 MB): {remedy}"
+    ]
 
 
 def test_an_unknown_configuration_lists_the_known_before_any_work(toy):
