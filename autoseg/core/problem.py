@@ -119,12 +119,14 @@ KINDS: dict[str, ProblemKind] = {
     ),
     "unreadable": _error(
         "files that cannot be read",
-        "copy them again, or go on without: autoseg check TASK --mend unreadable=leave-out",
+        "copy or export them again, or go on without: autoseg check TASK --mend "
+        "unreadable=leave-out",
         can_leave_out=True,
     ),
     "channels": _error(
         "images with another number of channels than declared",
-        "correct the description, or go on without: autoseg check TASK --mend channels=leave-out",
+        "correct the image or the description, or go on without: autoseg check TASK --mend "
+        "channels=leave-out",
         can_leave_out=True,
     ),
     "shape": _error(

@@ -18,6 +18,7 @@ from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace
 from autoseg.core.problem import Problem
+from autoseg.core.words import counted
 from autoseg.errors import AutosegError, DataError
 from autoseg.io.formats import READERS, reader_of
 from autoseg.io.images import read_geometry, whole_numbers
@@ -132,7 +133,7 @@ def _read_channels(
         return None, grid
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if len(array) != num_channels:
-        tell("channels", f"{len(array)} channels, but {num_channels} declared", paths[0])
+        tell("channels", f"{counted(len(array), 'channel')}, but {num_channels} declared", paths[0])
         return None, grid
     assert grid is not None
     return Image(array=np.ascontiguousarray(array), geometry=grid), grid

@@ -43,12 +43,15 @@ def target_spacing(
     is_coarse = target[worst] > ANISOTROPY_THRESHOLD * finer_spacing
     if is_coarse and shape[worst] * ANISOTROPY_THRESHOLD < fewest_others:
         percentile = np.percentile(spacings[:, worst], COARSE_SPACING_PERCENTILE)
-        reason += (
-            f"; along {reasons.AXIS_NAMES[worst]} the {COARSE_SPACING_PERCENTILE}th percentile "
-            f"{percentile:.4g} mm instead of the median {target[worst]:.4g} mm, because that is "
-            f"over {ANISOTROPY_THRESHOLD} times the {finer_spacing:.4g} mm of the other axes and "
-            f"{shape[worst]:g} voxels are under a third of their {fewest_others:g}"
-        )
+        # Where all cases agree, as pictures do, the rule changes nothing worth telling.
+        if not np.isclose(percentile, target[worst]):
+            reason += (
+                f"; along {reasons.AXIS_NAMES[worst]} the {COARSE_SPACING_PERCENTILE}th "
+                f"percentile {percentile:.4g} mm instead of the median {target[worst]:.4g} mm, "
+                f"because that is over {ANISOTROPY_THRESHOLD} times the {finer_spacing:.4g} mm of "
+                f"the other axes and {shape[worst]:g} voxels are under a third of their "
+                f"{fewest_others:g}"
+            )
         is_raised = percentile < finer_spacing
         if is_raised:
             percentile = finer_spacing + 1e-5

@@ -14,6 +14,7 @@ from autoseg.core.image import Image, LabelMap
 from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Configuration, Recipe
 from autoseg.core.progress import Progress, silent
+from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.imaging.prepare import Prepared, prepare, restore_argmax
 from autoseg.networks.precision import Precision
@@ -100,6 +101,6 @@ class Predictor:
         expected = self.recipe.channels
         if image.num_channels != len(expected):
             raise DataError(
-                f"has {image.num_channels} channels, the model needs {len(expected)}: "
+                f"has {counted(image.num_channels, 'channel')}, the model needs {len(expected)}: "
                 f"{', '.join(expected)}"
             )

@@ -160,7 +160,7 @@ def test_a_channel_of_another_shape_is_told(case):
 def test_another_number_of_channels_is_told(case):
     files = read_case("a", case.paths[:1], case.label, LABELS, 2)
     assert [(p.kind, p.finding) for p in files.problems] == [
-        ("channels", "1 channels, but 2 declared")
+        ("channels", "1 channel, but 2 declared")
     ]
 
 

@@ -270,6 +270,14 @@ def test_strong_anisotropy_takes_the_tenth_percentile_and_says_so():
     assert "10th percentile 3 mm instead of the median 3.6 mm" in reason
 
 
+def test_the_tenth_percentile_is_not_told_where_it_is_the_median():
+    made = make_plan(
+        measured([(999, 1, 1)] * 8, [(1, 96, 128)] * 8), ["CT"], labels(2), PlanRequest()
+    )
+    assert decision(made, "target spacing").value == "999 x 1 x 1 mm"
+    assert decision(made, "target spacing").reason == "median of 8 cases"
+
+
 def test_a_percentile_below_the_other_axes_is_raised_to_them():
     spacings = [(0.5, 0.8, 0.8)] * 20 + [(4.0, 0.8, 0.8)] * 80
     made = make_plan(measured(spacings, [(30, 200, 200)] * 100), ["CT"], labels(2), PlanRequest())
