@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import write_toy_dataset
+from pictures_dataset import write_as_nnunet
 
 from autoseg.core.dataset import Dataset
 from autoseg.core.metrics import Report
@@ -138,8 +139,10 @@ def test_held_out_cases_that_left_the_data_set_are_named_with_the_remedy(task):
 
 def test_an_interrupted_training_says_that_all_is_saved(task, monkeypatch):
     monkeypatch.setattr("autoseg.train.stage.train_fold", lambda *_: False)
-    with pytest.raises(InterruptedRunError, match="all is saved; repeat the command"):
+    with pytest.raises(InterruptedRunError, match="all is saved; repeat the command to go on"):
         train_and_validate(task, REQUEST)
+    with pytest.raises(InterruptedRunError, match="repeat the command without --restart to go on"):
+        train_and_validate(task, replace(REQUEST, restart=True))
 
 
 @pytest.mark.slow
@@ -166,6 +169,20 @@ def test_the_whole_path_prepares_nothing_for_what_cannot_be_trained(
     with pytest.raises(AutosegError, match=r"3d_fulres|no fold '9'"):
         run_task(workspace, toy.raw, PlanRequest(), request, fold)
     assert not (workspace.task("Task01_Ball").root / "prepared").exists()
+
+
+@pytest.mark.parametrize("kind", ["volumes", "pictures"])
+def test_the_whole_path_trains_what_suits_the_data(toy, tmp_path, kind):
+    workspace, raw = Workspace(tmp_path / "workspace"), toy.raw
+    if kind == "pictures":
+        raw = tmp_path / "Dataset001_Pictures"
+        write_as_nnunet(raw, 3)
+    request = replace(REQUEST, configuration="")
+    with pytest.raises(AutosegError, match="no fold '9'"):
+        run_task(workspace, raw, SMALL, request, "9")
+    run_task(workspace, raw, SMALL, request, "everything")
+    trained = [path.name for path in workspace.task(raw.name).root.glob("models/default/*")]
+    assert trained == [{"volumes": "3d_fullres", "pictures": "2d"}[kind]]
 
 
 @pytest.mark.parametrize(

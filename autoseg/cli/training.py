@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,8 +36,25 @@ from autoseg.cli.options import (
     WorkersOption,
     WorkspaceOption,
     find_place,
-    parse_seconds,
 )
+from autoseg.cli.recipe import (
+    AugmentationOption,
+    EpochsOption,
+    ExtendOption,
+    GpusOption,
+    LossOption,
+    MaxTimeOption,
+    OptimizerOption,
+    PlateauOption,
+    PreviewOption,
+    RateOption,
+    RestartOption,
+    ScheduleOption,
+    SeedOption,
+    TensorboardOption,
+    training_changes,
+)
+from autoseg.cli.side_by_side import parse_gpus, train_side_by_side
 from autoseg.core.words import counted
 from autoseg.errors import AutosegError
 
@@ -56,62 +72,26 @@ FoldArgument = Annotated[
         metavar="FOLD", help="0 or fold0 and so on, all (every fold), everything (all cases)."
     ),
 ]
-EpochsOption = Annotated[
-    int | None,
-    typer.Option("--epochs", metavar="N", min=1, help="Length of the training; 1000 by default."),
-]
-MaxTimeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--max-time", metavar="TIME", help="Train for no longer than this, such as 20m or 2h."
-    ),
-]
-SeedOption = Annotated[
-    int | None, typer.Option("--seed", metavar="N", min=0, help="Decides weights and samples.")
-]
-LossOption = Annotated[
-    str | None,
-    typer.Option(
-        "--loss",
-        metavar="NAME",
-        help="dice_ce (by default), dice, ce, weighted_ce, focal, tversky, jaccard, "
-        "generalised_dice or dice_topk.",
-    ),
-]
-OptimizerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--optimizer", metavar="NAME", help="sgd (by default), adam or adamw; brings its own --lr."
-    ),
-]
-ScheduleOption = Annotated[
-    str | None,
-    typer.Option(
-        "--schedule", metavar="NAME", help="poly (by default) or cosine, which warms up first."
-    ),
-]
-RateOption = Annotated[
-    float | None, typer.Option("--lr", metavar="RATE", help="Initial learning rate.")
-]
-RestartOption = Annotated[
-    bool, typer.Option("--restart", help="Throw away what the run has so far.")
-]
 
 
 def train(
+    context: typer.Context,
     configuration: ConfigurationArgument,
     fold: FoldArgument,
     epochs: EpochsOption = None,
     max_time: MaxTimeOption = None,
+    until_plateau: PlateauOption = False,
+    extend: ExtendOption = None,
     seed: SeedOption = None,
     loss: LossOption = None,
     optimizer: OptimizerOption = None,
     schedule: ScheduleOption = None,
     lr: RateOption = None,
-    augmentation: Annotated[
-        str | None, typer.Option("--augmentation", metavar="NAME", help="default or none.")
-    ] = None,
+    augmentation: AugmentationOption = None,
+    tensorboard: TensorboardOption = False,
+    preview_every: PreviewOption = 0,
     restart: RestartOption = False,
+    gpus: GpusOption = None,
     plan_name: PlanOption = "default",
     run: RunOption = "default",
     task: TaskOption = None,
@@ -129,7 +109,7 @@ def train(
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
     changes = training_changes(
-        epochs, max_time, seed, loss, optimizer, lr, augmentation, schedule=schedule
+        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau
     )
     from dataclasses import replace
 
@@ -137,11 +117,15 @@ def train(
     from autoseg.pipeline.training import parse_folds, train_and_validate
 
     request = _request(
-        configuration, fold, plan_name, run, device, precision, workers, changes, restart
+        configuration, fold, plan_name, run, device, precision, workers, changes, restart, extend
     )
+    request = _showing(request, tensorboard, preview_every)
     scores: dict[str, Report] = {}
     folds = parse_folds(place.task, fold)
     warn_of_changes(place.task)
+    if gpus is not None:
+        train_side_by_side(context, place, request, folds, parse_gpus(gpus, device))
+        return
     for name in folds:
         with progress_bar(f"{configuration} {name}", quiet) as progress:
             report = train_and_validate(place.task, replace(request, fold=name), progress)
@@ -235,14 +219,28 @@ def predict(
 def run(
     task: TaskArgument,
     configuration: Annotated[
-        str, typer.Option("-c", "--configuration", metavar="NAME", help="What to train.")
-    ] = "3d_fullres",
+        str,
+        typer.Option(
+            "-c",
+            "--configuration",
+            metavar="NAME",
+            help="What to train: 3d_fullres by default, 2d where the data are pictures.",
+        ),
+    ] = "",
     fold: Annotated[
         str, typer.Option("--fold", metavar="FOLD", help="As for train; all by default.")
     ] = "all",
     epochs: EpochsOption = None,
     max_time: MaxTimeOption = None,
+    until_plateau: PlateauOption = False,
     seed: SeedOption = None,
+    loss: LossOption = None,
+    optimizer: OptimizerOption = None,
+    schedule: ScheduleOption = None,
+    lr: RateOption = None,
+    augmentation: AugmentationOption = None,
+    tensorboard: TensorboardOption = False,
+    preview_every: PreviewOption = 0,
     gpu_memory: GpuMemoryOption = None,
     preset: PresetOption = "default",
     spacing: SpacingOption = None,
@@ -276,13 +274,16 @@ def run(
         patch_size,
         batch_size,
     )
-    changes = training_changes(epochs, max_time, seed)
+    changes = training_changes(
+        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau
+    )
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline.training import run_task
 
     place = find_workspace(workspace)
     folder = place.locate_dataset(task)
     request = _request(configuration, fold, plan_name, run, device, precision, workers, changes)
+    request = _showing(request, tensorboard, preview_every)
     with progress_bar("running", quiet) as progress:
         reports = run_task(place, folder, wanted, request, fold, progress)
     scores = {name: report for name, report in reports.items() if report is not None}
@@ -290,37 +291,6 @@ def run(
         print_report(report)
     if len(scores) > 1:
         print_fold_scores(scores)
-
-
-def training_changes(
-    epochs: int | None,
-    max_time: str | None,
-    seed: int | None,
-    loss: str | None = None,
-    optimizer: str | None = None,
-    lr: float | None = None,
-    augmentation: str | None = None,
-    schedule: str | None = None,
-) -> TrainingChanges:
-    """What flags change about the plan's training recipe.
-
-    Raises:
-        AutosegError: if a value cannot be understood.
-    """
-    if lr is not None and not 0 < lr < math.inf:
-        raise AutosegError(f"--lr: {lr} is no learning rate", remedy="write for example 0.01")
-    from autoseg.train.inputs import TrainingChanges
-
-    return TrainingChanges(
-        epochs=epochs,
-        max_time_s=None if max_time is None else parse_seconds(max_time, "--max-time"),
-        seed=seed,
-        loss=loss,
-        optimizer=optimizer,
-        schedule=schedule,
-        learning_rate=lr,
-        augmentation=augmentation,
-    )
 
 
 def _request(
@@ -333,6 +303,7 @@ def _request(
     workers: int | None,
     changes: TrainingChanges | None = None,
     restart: bool = False,
+    extend: int | None = None,
 ) -> TrainRequest:
     from autoseg.train.inputs import TrainingChanges, TrainRequest
 
@@ -343,10 +314,22 @@ def _request(
         run=run,
         changes=changes or TrainingChanges(),
         restart=restart,
+        extend=extend,
         device=device,
         precision=precision,
         workers=workers,
     )
+
+
+def _showing(request: TrainRequest, tensorboard: bool, preview_every: int) -> TrainRequest:
+    """The request with what is to be seen of it; what cannot be shown is said at once."""
+    from dataclasses import replace
+
+    from autoseg.train.scalars import require_tensorboard
+
+    if tensorboard:
+        require_tensorboard()
+    return replace(request, tensorboard=tensorboard, preview_every=preview_every)
 
 
 def _fold_names(text: str | None) -> tuple[str, ...]:

@@ -88,6 +88,18 @@ class NetworkSpec(Frozen):
         return tuple(prod(row[axis] for row in self.strides) for axis in range(self.dimensions))
 
 
+class Extension(Frozen):
+    """Epochs trained beyond the end of a run.
+
+    Attributes:
+        after: epochs the run had when it was extended.
+        epochs: how many more.
+    """
+
+    after: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+
+
 class TrainingSpec(Frozen):
     """How the weights are found: the recipe of a training run.
 
@@ -97,6 +109,9 @@ class TrainingSpec(Frozen):
         validation_steps: validation batches per epoch.
         max_time_s: training time after which the schedule ends, over all restarts; None
             if the epochs alone decide.
+        plateau_epochs: epochs without a better validation Dice after which the training winds
+            down, before its planned end; None to train to that end.
+        extensions: what was trained beyond the end, oldest first; no limit holds for it.
         seed: decides initial weights and every sample.
         loss: a name in ``LOSSES``.
         optimizer: a name in ``OPTIMIZERS``.
@@ -116,6 +131,8 @@ class TrainingSpec(Frozen):
     steps_per_epoch: int = Field(default=250, ge=1)
     validation_steps: int = Field(default=50, ge=1)
     max_time_s: float | None = Field(default=None, gt=0)
+    plateau_epochs: int | None = Field(default=None, ge=1)
+    extensions: tuple[Extension, ...] = ()
     seed: int = Field(default=0, ge=0, lt=2**63)
     loss: str = "dice_ce"
     optimizer: str = "sgd"
@@ -129,6 +146,18 @@ class TrainingSpec(Frozen):
     augmentation: str = "default"
     mirror_axes: tuple[int, ...] = ()
     deep_supervision: bool = True
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of epochs after which the training ends at the latest."""
+        if not self.extensions:
+            return self.epochs
+        return self.extensions[-1].after + self.extensions[-1].epochs
+
+    @property
+    def limit_s(self) -> float | None:
+        """Training time at which the training ends, if its epochs have not ended before."""
+        return None if self.extensions else self.max_time_s
 
 
 class Configuration(Frozen):

@@ -20,3 +20,11 @@ def size_in_words(num_bytes: int) -> str:
             number = num_bytes / size
             return f"{number:.{0 if number >= 10 else 1}f} {unit}"
     return f"{num_bytes} bytes"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it, such as ``"35 min"``."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

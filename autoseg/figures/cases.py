@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.errors import DataError
 from autoseg.figures.overlay import OverlayRow, save_overlay
@@ -20,7 +22,7 @@ class CasePicture:
 
     Attributes:
         title: its caption.
-        images: files of the image; the first channel is shown.
+        images: files of the image; the first channel is shown, of a colour picture its colours.
         maps: title and file of each label map beside it, the reference first.
     """
 
@@ -78,7 +80,15 @@ def _row(case: CasePicture, labels: LabelSpace) -> OverlayRow:
         panels.append((title, labels.to_indices(array)))
     return OverlayRow(
         title=case.title,
-        image=image.array[0],
+        image=_shown(image),
         panels=[("image", None), *panels],
         spacing=image.geometry.spacing,
     )
+
+
+def _shown(image: Image) -> npt.NDArray[np.floating]:
+    """The first channel, or red, green and blue in 0..1 of a colour picture."""
+    is_colour = image.num_channels == 3 and image.geometry.shape[0] == 1
+    if not is_colour or image.array.min() < 0:
+        return image.array[0]
+    return np.moveaxis(image.array, 0, -1) / (255 if image.array.max() < 256 else 65535)

@@ -44,7 +44,8 @@ class OverlayRow:
 
     Attributes:
         title: caption of the row, such as the case's name and its Dice.
-        image: intensities of one channel, ``(z, y, x)``.
+        image: intensities of one channel, ``(z, y, x)``, or red, green and blue in 0..1,
+            ``(z, y, x, 3)``.
         panels: title and labels of each panel from left to right; labels are indices
             ``(z, y, x)``, or None to show the image alone. The first labels are the reference.
         spacing: mm, ``(z, y, x)``.
@@ -62,10 +63,15 @@ class OverlayRow:
         if not self.panels:
             raise ValueError("a row needs a panel")
         for title, labels in self.panels:
-            if labels is not None and labels.shape != self.image.shape:
+            if labels is not None and labels.shape != self.image.shape[:3]:
                 raise ValueError(
                     f"'{title}' has shape {labels.shape}, the image {self.image.shape}"
                 )
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the image has red, green and blue."""
+        return self.image.ndim == 4
 
     @property
     def maps(self) -> list[Labels]:
@@ -177,7 +183,7 @@ def _structures_shown(rows: Sequence[OverlayRow], count: int) -> list[int]:
 
 def _panel_height(row: OverlayRow, panel_width: float) -> float:
     """Height in inches at which a millimetre is as high as it is wide, within reason."""
-    _, rows, columns = row.image.shape
+    _, rows, columns = row.image.shape[:3]
     _, row_mm, column_mm = row.spacing
     ratio = rows * row_mm / (columns * column_mm)
     return panel_width * float(np.clip(ratio, 0.3, 2.0))
@@ -189,6 +195,8 @@ def _window(row: OverlayRow) -> tuple[float, float]:
     Air and table would take most of the grey levels of a CT, so the slice's own range is the
     limit only; the median does not mind some air beside an organ.
     """
+    if row.is_colour:
+        return 0.0, 1.0
     image = row.image[0]
     low, high = (float(value) for value in np.percentile(image, (0.5, 99.5)))
     inside = next((seen for labels in row.maps if (seen := labels[0] > 0).any()), None)
@@ -215,7 +223,7 @@ def _draw_panel(
 ) -> None:
     _, row_mm, column_mm = row.spacing
     axes.imshow(
-        row.image[0],
+        row.image[0].clip(0, 1) if row.is_colour else row.image[0],
         cmap="gray",
         vmin=window[0],
         vmax=window[1],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ from autoseg.io import artifacts, atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -33,6 +37,10 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
         try:
             save_file(copies, partial)
         except SafetensorError as error:
+            # The reason is known by its number only; a full disk has a message of its own.
+            reason = _SYSTEM_ERROR.search(str(error))
+            if reason is not None:
+                raise OSError(int(reason[1]), os.strerror(int(reason[1]))) from error
             raise AutosegError(f"weights cannot be written ({error})", place=path) from error
 
 

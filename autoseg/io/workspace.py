@@ -91,6 +91,11 @@ class FoldFolder:
         return self.root / "progress.png"
 
     @property
+    def tensorboard(self) -> Path:
+        """Folder of what TensorBoard shows."""
+        return self.root / "tensorboard"
+
+    @property
     def log(self) -> Path:
         """The run's log."""
         return self.root / "log.txt"
@@ -99,6 +104,10 @@ class FoldFolder:
     def lock(self) -> Path:
         """Lock file of the training; beside the folder, which a restart removes."""
         return self.root.with_name(f".{self.root.name}.lock")
+
+    def preview(self, epoch: int) -> Path:
+        """The picture of a validation case after so many epochs."""
+        return self.root / "previews" / f"epoch{epoch:04d}.png"
 
     @property
     def is_finished(self) -> bool:

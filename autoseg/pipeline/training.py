@@ -70,7 +70,9 @@ def train_and_validate(
     from autoseg.train.stage import train_fold
 
     if not train_fold(task, request, progress):
-        raise InterruptedRunError("stopped; all is saved", remedy="repeat the command to go on")
+        without = " without --restart" if request.restart else ""
+        remedy = f"repeat the command{without} to go on"
+        raise InterruptedRunError("stopped; all is saved", remedy=remedy)
     if request.fold == EVERYTHING:
         return None
     return validate(task, request, progress)
@@ -151,7 +153,8 @@ def run_task(
         workspace: where everything is kept.
         folder: the raw data.
         plan_request: how to plan.
-        train_request: what to train; its fold is replaced.
+        train_request: what to train; its fold is replaced, and an empty configuration by
+            ``3d_fullres``, or ``2d`` where that is all that is planned.
         fold: as ``parse_folds`` takes it.
         progress: called by every stage.
 
@@ -170,6 +173,8 @@ def run_task(
         # Without a wish about the plan, one that was made or edited before is the one meant.
         keep=plan_request == PlanRequest(name=plan_request.name),
     )
+    usual = "3d_fullres" if "3d_fullres" in planned.plan.configurations else "2d"
+    train_request = replace(train_request, configuration=train_request.configuration or usual)
     planned_configuration(planned.plan, train_request.configuration)
     folds = parse_folds(planned.task, fold)
     failures = preprocess_task(

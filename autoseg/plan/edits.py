@@ -254,7 +254,8 @@ def values_of(configuration: Configuration) -> dict[Field, Any]:
 
 def _added_later(training: TrainingSpec) -> set[str]:
     """Fields that plans of earlier versions lack, where they say what those plans meant."""
-    return set() if training.warmup else {"warmup"}
+    later = ("warmup", "plateau_epochs", "extensions")
+    return {field for field in later if not getattr(training, field)}
 
 
 def _hashes(configuration: Configuration) -> dict[str, str]:

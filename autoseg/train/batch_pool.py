@@ -6,11 +6,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, MutableSequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import Synchronized
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
 from typing import Any, Generic, TypeVar
 
 SpecT = TypeVar("SpecT")
@@ -26,17 +29,22 @@ _ONE_THREAD: dict[str, str] = {
 } | {"VECLIB_MAXIMUM_THREADS": "1"}
 
 
+class MakerDiedError(Exception):
+    """A process that was to make a batch has died."""
+
+
 class BatchPool(Generic[SpecT, BatchT]):
     """Processes that make batches of one kind.
 
-    Each notes which sample it is at where this process can read it, so that when one is killed
-    the cases in question are known.
+    Each has a connection of its own, so that one that is killed in the middle of a batch, or of
+    handing it over, holds up nobody. Each notes which sample it is at where this process can
+    read it, so that the cases in question are known.
 
     Args:
         make: makes a batch from ``spec``, epoch, step and a callback that is to be told the
             number of each sample; importable.
         spec: what batches are made from.
-        size: number of processes.
+        size: number of processes, which are started when they are needed.
 
     Attributes:
         size: number of processes.
@@ -44,29 +52,25 @@ class BatchPool(Generic[SpecT, BatchT]):
 
     def __init__(self, make: Make[SpecT, BatchT], spec: SpecT, size: int) -> None:
         self.size = size
-        self._processes: set[BaseProcess] = set()
-        context = multiprocessing.get_context("spawn")
-        # Epoch and sample of each process; who writes where is settled by a counter.
-        self._notes: MutableSequence[int] = context.RawArray("q", [_IDLE] * (2 * size))
-        self._executor = ProcessPoolExecutor(
-            size,
-            mp_context=context,
-            initializer=_start_worker,
-            initargs=(make, spec, self._notes, context.Value("i", 0)),
-        )
+        self._make, self._spec = make, spec
+        self._context = multiprocessing.get_context("spawn")
+        # Epoch and sample of each process.
+        self._notes: MutableSequence[int] = self._context.RawArray("q", [_IDLE] * (2 * size))
+        self._makers: list[_Maker[BatchT]] = []
 
     def submit(self, epoch: int, step: int) -> Future[BatchT]:
         """Ask for a batch.
 
-        Raises:
-            BrokenProcessPool: if a process has died; so does the future's ``result``.
+        Returns:
+            The batch to come; its ``result`` raises ``MakerDiedError`` if the process that was
+            to make it has died.
         """
-        others = set(multiprocessing.active_children())
-        try:
-            with _interrupts_held_off(), _one_thread_each():
-                return self._executor.submit(_make_one, epoch, step)
-        finally:
-            self._processes |= set(multiprocessing.active_children()) - others
+        if len(self._makers) < self.size and all(maker.is_busy for maker in self._makers):
+            place = 2 * len(self._makers)
+            work = (self._make, self._spec, self._notes, place)
+            with interrupts_held_off(), one_thread_each():
+                self._makers.append(_Maker(self._context, work))
+        return min(self._makers, key=lambda maker: maker.num_waiting).ask(epoch, step)
 
     def in_the_making(self) -> list[tuple[int, int]]:
         """Epoch and number of the sample that each process is at, or was when it ended."""
@@ -75,52 +79,124 @@ class BatchPool(Generic[SpecT, BatchT]):
 
     def cause_of_death(self) -> str:
         """How the first process that died ended, in a few words; to be asked after ``close``."""
-        codes = {process.exitcode or 0 for process in self._processes}
-        # The others were told to end when one had died.
-        code = min(codes - {0, -signal.SIGTERM}, default=-signal.SIGTERM)
+        codes = (maker.exit_code for maker in self._makers)
+        code = next((code for code in codes if code is not None), 0)
         if code == -_SIGKILL:
             return "was killed (SIGKILL; out of memory?)"
         return f"died ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
     def close(self) -> None:
         """End the processes."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        for maker in self._makers:
+            maker.end()
 
 
-_make: Callable[[int, int], object]
-"""In a worker: makes one batch."""
+class _Maker(Generic[BatchT]):
+    """A process, what it was asked for, and a thread that listens to it.
+
+    Attributes:
+        exit_code: of a process that died by itself, known once ``end`` was called; else None.
+    """
+
+    def __init__(self, context: SpawnContext, work: tuple[Any, ...]) -> None:
+        self.exit_code: int | None = None
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *work), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the connection
+        self._waiting: deque[Future[BatchT]] = deque()
+        self._has_died = False
+        self._guard = threading.Lock()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """Batches it was asked for and has not handed over."""
+        return len(self._waiting)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has something to do, or will never do anything again."""
+        return self.num_waiting > 0 or self._has_died
+
+    def ask(self, epoch: int, step: int) -> Future[BatchT]:
+        """Ask for a batch; they come in the order in which they were asked for."""
+        future: Future[BatchT] = Future()
+        with self._guard:
+            if self._has_died:
+                future.set_exception(MakerDiedError())
+                return future
+            self._waiting.append(future)
+        with suppress(OSError):  # it has died: the listener finds out
+            self._connection.send((epoch, step))
+        return future
+
+    def end(self) -> None:
+        """End the process, and wait until it is gone."""
+        died = self._has_died
+        if not died:
+            self._process.terminate()
+        self._process.join()
+        self._listener.join()
+        self._connection.close()
+        self.exit_code = self._process.exitcode if died else None
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                batch, error = self._connection.recv()
+                future = self._waiting.popleft()
+                if not future.set_running_or_notify_cancel():
+                    continue
+                if error is None:
+                    future.set_result(batch)
+                else:
+                    future.set_exception(error)
+        except (EOFError, OSError):
+            with self._guard:
+                self._has_died = True
+            for future in self._waiting:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(MakerDiedError())
 
 
-def _start_worker(
-    make: Make[SpecT, object], spec: SpecT, notes: MutableSequence[int], started: Synchronized[int]
+def _serve(
+    connection: Connection,
+    make: Make[SpecT, BatchT],
+    spec: SpecT,
+    notes: MutableSequence[int],
+    place: int,
 ) -> None:
-    """Prepare a worker: it must not outlive its parent, even one that was killed."""
-    global _make  # noqa: PLW0603 - a process of a pool has no other place to keep things
+    """Make what is asked for: the life of a process."""
+    end_with_parent()
+
+    def note(index: int) -> None:
+        notes[place + 1] = index
+
+    with suppress(EOFError, OSError):  # nobody is there to ask any more
+        while True:
+            epoch, step = connection.recv()
+            notes[place] = epoch
+            answer: tuple[BatchT | None, Exception | None]
+            try:
+                answer = make(spec, epoch, step, note), None
+            except Exception as error:  # it is raised where the batch was asked for
+                error.add_note("".join(traceback.format_exception(error)))
+                answer = None, error
+            notes[place + 1] = _IDLE
+            connection.send(answer)
+
+
+def end_with_parent() -> None:
+    """In a worker: see to it that it does not outlive its parent, even one that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    with started.get_lock():
-        place = 2 * started.value
-        started.value += 1
-
-    def make_noting(epoch: int, step: int) -> object:
-        def note(index: int) -> None:
-            notes[place : place + 2] = [epoch, index]
-
-        try:
-            return make(spec, epoch, step, note)
-        finally:
-            notes[place + 1] = _IDLE
-
-    _make = make_noting
-
-
-def _make_one(epoch: int, step: int) -> Any:  # noqa: ANN401 - what was asked for
-    return _make(epoch, step)
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Processes started meanwhile use one thread; their libraries look when they are loaded."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)
@@ -135,11 +211,12 @@ def _one_thread_each() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_held_off() -> Iterator[None]:
+def interrupts_held_off() -> Iterator[None]:
     """Ctrl-C reaches every process of a terminal, but only the parent knows what to save."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # which lets them through when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from autoseg.errors import AutosegError
 from autoseg.imaging.patches import lower_corner
 from autoseg.io.case_store import CaseStore
 from autoseg.train.augment import AUGMENTATIONS, Augmentation, apply, box_to_read, draw_warp
-from autoseg.train.batch_pool import BatchPool
+from autoseg.train.batch_pool import BatchPool, MakerDiedError
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +234,7 @@ class BatchSource:
                     if step not in futures:
                         futures[step] = self._pool.submit(epoch, step)
                 batch = futures[steps[0]].result()
-            except BrokenProcessPool:
+            except MakerDiedError:
                 self._pool = self._smaller_pool(self._pool)
                 lost = [step for step, future in futures.items() if not _is_made(future)]
                 for step in lost:

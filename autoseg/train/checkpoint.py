@@ -1,11 +1,14 @@
 """Where a run stands, on disk: enough to go on exactly as if it had never stopped.
 
-Samples are a function of (seed, epoch, number) and nothing else in training is random, so the
-weights, the optimiser's buffers and two counters are the whole state.
+Samples are a function of (seed, epoch, number), what a network draws itself of (seed, epoch,
+step), and nothing else in training is random, so the weights, the optimiser's buffers and two
+counters are the whole state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,11 +17,14 @@ from torch import Tensor
 
 from autoseg.core.artifact import Artifact
 from autoseg.core.dataset import Split
-from autoseg.core.plan import Configuration, Recipe, TrainingSpec
-from autoseg.errors import ArtifactError
+from autoseg.core.plan import Configuration, Extension, Recipe, TrainingSpec
+from autoseg.errors import ArtifactError, AutosegError
 from autoseg.io import artifacts, bundle
 from autoseg.networks.precision import Precision
+from autoseg.train.extension import rewarmed
 from autoseg.train.loop import Session
+from autoseg.train.plateau import Plateau
+from autoseg.train.schedules import learning_rate
 
 STATE_FILE = "state.json"
 
@@ -32,6 +38,7 @@ class State(Artifact):
         recipe: how its cases were prepared.
         split: who trains and who is held out.
         precision: number format, as probed when the run started.
+        compiled: whether the network is compiled, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
         epoch: epochs finished.
         step: steps finished in the current epoch.
@@ -39,6 +46,7 @@ class State(Artifact):
         elapsed_s: training time so far, over all restarts.
         ema_dice: smoothed validation Dice; None before the first epoch ends.
         best_dice: highest smoothed validation Dice so far.
+        plateau: how long it has not risen.
         scaler: state of the gradient scaler.
     """
 
@@ -47,6 +55,7 @@ class State(Artifact):
     recipe: Recipe
     split: Split
     precision: Precision
+    compiled: bool = False
     tensors: str = ""
     epoch: int = 0
     step: int = 0
@@ -54,25 +63,49 @@ class State(Artifact):
     elapsed_s: float = 0.0
     ema_dice: float | None = None
     best_dice: float | None = None
+    plateau: Plateau = Plateau()
     scaler: dict[str, float | int] = Field(default_factory=dict)
+
+    @property
+    def trained_epochs(self) -> float:
+        """Epochs trained, with a fraction for the steps of the current one."""
+        return self.epoch + self.step / self.training.steps_per_epoch
 
     @property
     def progress(self) -> float:
         """Share of the training that is done, by steps or by time, whichever is further."""
-        spec = self.training
-        steps = (self.epoch + self.step / spec.steps_per_epoch) / spec.epochs
-        return max(steps, self.elapsed_s / spec.max_time_s if spec.max_time_s else 0.0)
+        steps = self.trained_epochs / self.training.last_epoch
+        limit_s = self.training.limit_s
+        return max(steps, self.elapsed_s / limit_s if limit_s else 0.0)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step: the schedule's, but for an extension or a plateau."""
+        spec, trained = self.training, self.trained_epochs
+        scheduled = learning_rate(spec, self.progress)
+        return scheduled * rewarmed(spec, trained) * self.plateau.remaining(trained)
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of epochs after which the training ends at the latest, as known so far."""
+        tail = self.plateau.last_epoch
+        return self.training.last_epoch if tail is None else min(self.training.last_epoch, tail)
 
     @property
     def is_over(self) -> bool:
-        """Whether all epochs are trained, or the time is up."""
-        return self.epoch >= self.training.epochs or self.time_is_up
+        """Whether all epochs are trained, the time is up, or the tail of a plateau is over."""
+        return self.epoch >= self.last_epoch or self.time_is_up
 
     @property
     def time_is_up(self) -> bool:
         """Whether the time limit is reached."""
-        limit = self.training.max_time_s
-        return limit is not None and self.elapsed_s >= limit
+        limit_s = self.training.limit_s
+        return limit_s is not None and self.elapsed_s >= limit_s
+
+    def extended(self, extensions: tuple[Extension, ...]) -> State:
+        """Where a finished run stands that is to be trained on."""
+        training = self.training.model_copy(update={"extensions": extensions})
+        return self.model_copy(update={"training": training, "plateau": Plateau()})
 
 
 def exists(folder: Path) -> bool:
@@ -89,6 +122,21 @@ def load_state(folder: Path) -> State:
     return artifacts.load(folder / STATE_FILE, State)
 
 
+@contextmanager
+def saving() -> Iterator[None]:
+    """Say what becomes of the run if the files of the block cannot be written.
+
+    Raises:
+        AutosegError: the block's, with a longer remedy.
+    """
+    try:
+        yield
+    except AutosegError as error:
+        goes_on = "the same command then goes on from where the run was saved last"
+        remedy = "; ".join(filter(None, (error.remedy, goes_on)))
+        raise AutosegError(error.finding, place=error.place, remedy=remedy) from error
+
+
 def save(folder: Path, state: State, session: Session) -> State:
     """Write where a run stands, whole or not at all.
 
@@ -99,11 +147,15 @@ def save(folder: Path, state: State, session: Session) -> State:
 
     Returns:
         The state as written.
+
+    Raises:
+        AutosegError: if it cannot be written; what was saved before is still there.
     """
     name = f"epoch{state.epoch:05d}-step{state.step:05d}.safetensors"
-    bundle.save_weights(folder / name, _tensors(session))
     written = state.model_copy(update={"tensors": name, "scaler": session.scaler.state_dict()})
-    artifacts.save(folder / STATE_FILE, written)
+    with saving():
+        bundle.save_weights(folder / name, _tensors(session))
+        artifacts.save(folder / STATE_FILE, written)
     for old in folder.glob("*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)

@@ -36,6 +36,7 @@ class TrainingChanges:
     steps_per_epoch: int | None = None
     validation_steps: int | None = None
     max_time_s: float | None = None
+    plateau_epochs: int | None = None
     seed: int | None = None
     loss: str | None = None
     optimizer: str | None = None
@@ -82,9 +83,12 @@ class TrainRequest:
         run: name of the run.
         changes: what to change about the plan's recipe.
         restart: throw away what the run has so far.
+        extend: epochs to train a finished run on; None to leave it as it is.
         device: as ``choose_device`` takes it.
         precision: as ``choose`` takes it.
         workers: processes that make batches; None for as many as fit.
+        tensorboard: whether to write for TensorBoard, too.
+        preview_every: epochs between two pictures of a validation case; 0 for none.
     """
 
     configuration: str
@@ -93,9 +97,12 @@ class TrainRequest:
     run: str = "default"
     changes: TrainingChanges = field(default_factory=TrainingChanges)
     restart: bool = False
+    extend: int | None = None
     device: str = "auto"
     precision: str = "auto"
     workers: int | None = None
+    tensorboard: bool = False
+    preview_every: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

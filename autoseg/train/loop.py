@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autoseg.core.plan import TrainingSpec
-from autoseg.errors import AutosegError
 from autoseg.networks.precision import Precision, autocast
 from autoseg.train.batches import Batch
 from autoseg.train.losses import Loss, deep_supervision_loss
 
 LONG_STEP_S = 10.0
+
+Forward = Callable[[Tensor], Tensor | list[Tensor]]
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or gradient that is NaN or infinite; no weight was changed.
+
+    Args:
+        what: such as ``"loss"``.
+        value: what it became.
+        cases: the batch's.
+    """
+
+    def __init__(self, what: str, value: float, cases: tuple[str, ...]) -> None:
+        super().__init__(what, value, cases)
+        self.what = what
+        self.value = value
+        self.cases = cases
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +51,7 @@ class Session:
         device: where the network lives.
         precision: number format of the forward pass.
         scaler: of the gradients in float16; does nothing otherwise.
+        compiled: the network, compiled; None where it is computed as it is written.
     """
 
     network: nn.Module
@@ -41,6 +61,12 @@ class Session:
     device: torch.device
     precision: Precision
     scaler: torch.amp.GradScaler
+    compiled: Forward | None = None
+
+    @property
+    def forward(self) -> Forward:
+        """What a training step computes with."""
+        return self.network if self.compiled is None else self.compiled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +77,12 @@ class Validation:
         loss: mean over the batches.
         dice: per foreground class, over all voxels of all patches; None where the class
             is in none of them.
+        confusion: number of voxels by (reference, prediction), background first.
     """
 
     loss: float
     dice: tuple[float | None, ...]
+    confusion: npt.NDArray[np.int64]
 
     @property
     def mean_dice(self) -> float | None:
@@ -66,31 +94,51 @@ class Validation:
 def train_step(session: Session, batch: Batch) -> float:
     """One step of the optimiser.
 
+    In float16 a step whose gradients overflow is left out and the scaler takes a smaller scale,
+    which is its normal work; only where the scale cannot be the reason it is an error.
+
     Args:
         session: changed in place.
         batch: what the step sees.
 
     Returns:
-        The loss before the step. NaN or infinite if loss or gradients are: then no weight
-        was changed.
+        The loss before the step.
 
     Raises:
-        AutosegError: if the device's memory is too small.
+        NotFiniteError: if the loss or a gradient is NaN or infinite.
     """
     session.network.train()
     session.optimizer.zero_grad(set_to_none=True)
-    try:
-        loss = _loss(session, batch)
-        session.scaler.scale(loss).backward()
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_small(session.device) from error
+    loss = _loss(session, batch)
+    session.scaler.scale(loss).backward()
     session.scaler.unscale_(session.optimizer)
     norm = nn.utils.clip_grad_norm_(session.network.parameters(), session.spec.gradient_clip)
-    if not session.scaler.is_enabled() and not bool(torch.isfinite(norm)):
-        return float("nan")
+    may_overflow = session.scaler.is_enabled() and session.scaler.get_scale() > 1.0
+    _refuse_not_finite("loss", loss, batch)
+    if not may_overflow:
+        _refuse_not_finite("gradient", norm, batch)
     session.scaler.step(session.optimizer)
     session.scaler.update()
     return float(loss.detach())
+
+
+def has_finite_weights(network: nn.Module) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(bool(torch.isfinite(weight).all()) for weight in network.parameters())
+
+
+def draw_anew(seed: int, epoch: int, step: int) -> None:
+    """Seed what a network draws itself, such as dropout.
+
+    Like the samples it is then a function of (seed, epoch, step), whatever was drawn before.
+    """
+    torch.manual_seed(int(np.random.SeedSequence((seed, epoch, step)).generate_state(1)[0]))
+
+
+def _refuse_not_finite(what: str, value: Tensor, batch: Batch) -> None:
+    number = float(value.detach())
+    if not math.isfinite(number):
+        raise NotFiniteError(what, number, batch.cases)
 
 
 @torch.inference_mode()
@@ -107,6 +155,9 @@ def validate(
 
     Returns:
         Mean loss, and Dice of the classes 1 and up.
+
+    Raises:
+        NotFiniteError: if the loss of a batch is NaN or infinite.
     """
     session.network.eval()
     losses: list[float] = []
@@ -115,26 +166,21 @@ def validate(
         images, labels = _on_device(session, batch)
         with autocast(session.precision, session.device):
             outputs = _outputs(session.network(images))
-        losses.append(float(deep_supervision_loss(session.loss, outputs, labels)))
+        loss = deep_supervision_loss(session.loss, outputs, labels)
+        _refuse_not_finite("validation loss", loss, batch)
+        losses.append(float(loss))
         confusion += _confusion(outputs[0].argmax(1), labels, num_classes, ignore_index)
     overlap = np.diag(confusion)[1:]
     total = (confusion.sum(0) + confusion.sum(1))[1:]
     pairs = zip(overlap.tolist(), total.tolist(), strict=True)
     dice = tuple(2 * both / volume if volume else None for both, volume in pairs)
-    return Validation(loss=float(np.mean(losses)), dice=dice)
-
-
-def _too_small(device: torch.device) -> AutosegError:
-    return AutosegError(
-        f"the memory of {device} is too small for a training step",
-        remedy="plan for less under another name: autoseg plan TASK --gpu-memory 6GB --plan small",
-    )
+    return Validation(loss=float(np.mean(losses)), dice=dice, confusion=confusion)
 
 
 def _loss(session: Session, batch: Batch) -> Tensor:
     images, labels = _on_device(session, batch)
     with autocast(session.precision, session.device):
-        outputs = _outputs(session.network(images))
+        outputs = _outputs(session.forward(images))
     return deep_supervision_loss(session.loss, outputs, labels)
 
 
@@ -160,15 +206,16 @@ def _confusion(
     return torch.bincount(joint, minlength=num_classes**2).reshape(num_classes, -1).cpu().numpy()
 
 
-def measure_step_s(session: Session, shape: tuple[int, ...]) -> float:
+def measure_step_s(session: Session, shape: tuple[int, ...], tries: int = 2) -> float:
     """Seconds one step takes, tried on zeros without changing a weight.
 
     Args:
         session: not changed.
         shape: of the images of a batch, ``(batch, channels, *patch)``.
+        tries: how often it is tried; the first, which may prepare something, counts for nothing.
 
     Returns:
-        Seconds, of a second try unless the first is long.
+        Seconds of the fastest of the other tries, or of the first if that is long.
     """
     batch = Batch(
         images=np.zeros(shape, dtype=np.float32),
@@ -176,12 +223,16 @@ def measure_step_s(session: Session, shape: tuple[int, ...]) -> float:
         cases=(),
     )
     session.network.train()
-    elapsed_s = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
-        _loss(session, batch).backward()
-        elapsed_s = time.perf_counter() - start
-        if elapsed_s > LONG_STEP_S:
-            break
+    elapsed_s = [_try_step_s(session, batch)]
+    while len(elapsed_s) < tries and (session.compiled is not None or elapsed_s[0] <= LONG_STEP_S):
+        elapsed_s.append(_try_step_s(session, batch))
     session.optimizer.zero_grad(set_to_none=True)
-    return elapsed_s
+    return min(elapsed_s[1:], default=elapsed_s[0])
+
+
+def _try_step_s(session: Session, batch: Batch) -> float:
+    start = time.perf_counter()
+    _loss(session, batch).backward()
+    if session.device.type == "cuda":
+        torch.cuda.synchronize(session.device)
+    return time.perf_counter() - start

@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 
-from autoseg.core.labels import LabelSpace
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
-from autoseg.figures.curves import save_curves
 from autoseg.io import atomic, bundle
+from autoseg.io.machine import available_cores
 from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder
 from autoseg.networks.precision import choose, choose_device
 from autoseg.train import checkpoint
 from autoseg.train.batches import Batch, BatchSource
 from autoseg.train.checkpoint import State
-from autoseg.train.history import EpochRecord, History, log_to, smoothed
+from autoseg.train.history import EpochRecord, log_to, smoothed
 from autoseg.train.inputs import TrainingInputs, TrainRequest, load_inputs
-from autoseg.train.loop import Session, train_step, validate
+from autoseg.train.interruption import interruptible
+from autoseg.train.loop import (
+    NotFiniteError,
+    Session,
+    draw_anew,
+    has_finite_weights,
+    train_step,
+    validate,
+)
+from autoseg.train.memory import explaining_memory
 from autoseg.train.optimizers import set_learning_rate
-from autoseg.train.schedules import learning_rate
-from autoseg.train.start import label, refuse_other_recipe, start
-from autoseg.workers import available_cores
+from autoseg.train.plateau import WORTHWHILE, Plateau
+from autoseg.train.scalars import require_tensorboard
+from autoseg.train.start import label, start, to_train
+from autoseg.train.watch import Watch, class_names
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 240.0
-CURVES_EVERY_S = 60.0
 MOST_WORKERS = 12
 
 
@@ -49,6 +55,7 @@ class _Run:
     validation_batches: BatchSource
     interrupted: threading.Event
     progress: Progress
+    watch: Watch
 
 
 def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = silent) -> bool:
@@ -66,6 +73,10 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
         AutosegError: if an earlier stage is missing or out of date, the run was started with
             another recipe, or training failed.
     """
+    if request.restart and request.extend is not None:
+        raise AutosegError("--restart leaves nothing to --extend", remedy="leave one of them out")
+    if request.tensorboard:
+        require_tensorboard()
     inputs = load_inputs(task, request)
     if request.fold == EVERYTHING:
         logger.info("everything is trained on: the Dice of the epochs is of cases already seen")
@@ -75,17 +86,16 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
     with atomic.lock(folder.lock):
         if request.restart:
             atomic.remove_folder(folder.root)
-        if folder.is_finished:
-            model = bundle.load_model(folder.bundle)
-            refuse_other_recipe(folder, inputs, model.training, model.configuration, model.recipe)
-            logger.info("%s %s is trained already", request.configuration, request.fold)
+        left = to_train(folder, inputs, request)
+        if left is None:
             return True
-        with log_to(folder.log):
-            session, state = start(folder, inputs, request, device)
-            if not _train(folder, inputs, session, state, request, progress):
+        with log_to(folder.log), explaining_memory(left.plan, device, task.name):
+            session, state = start(folder, left, request, device)
+            if not _train(folder, left, session, state, request, progress):
                 return False
-            bundle.save_weights(folder.weights, session.network.state_dict())
-            bundle.save_model(folder.bundle, inputs.model(request, folder.weights.name))
+            with checkpoint.saving():
+                bundle.save_weights(folder.weights, session.network.state_dict())
+                bundle.save_model(folder.bundle, left.model(request, folder.weights.name))
     return True
 
 
@@ -102,7 +112,8 @@ def _train(
     train_batches = BatchSource(inputs.batches("train"), workers)
     validation_batches = BatchSource(inputs.batches("validation"), min(workers, 1))
     try:
-        with _interruptible() as interrupted:
+        watching = Watch(folder, inputs, session, request, state, train_batches)
+        with interruptible() as interrupted, closing(watching) as watch:
             run = _Run(
                 folder=folder,
                 inputs=inputs,
@@ -111,6 +122,7 @@ def _train(
                 validation_batches=validation_batches,
                 interrupted=interrupted,
                 progress=progress,
+                watch=watch,
             )
             return _train_epochs(run, state)
     finally:
@@ -119,21 +131,15 @@ def _train(
 
 
 def _train_epochs(run: _Run, state: State) -> bool:
-    history = History(run.folder.history, keep_epochs=state.epoch)
-    curves_due_s = 0.0
     while not state.is_over:
-        started_s = time.monotonic()
+        run.watch.start_epoch(state)
         state = _train_epoch(run, state)
         if run.interrupted.is_set():
-            checkpoint.save(run.folder.resume, state, run.session)
+            _save(run, state)
             return False
-        record = _finish_epoch(run, state, started_s)
-        history.add(record)
+        record = _finish_epoch(run, state)
         state = _note_epoch(run, state, record)
-        logger.info("%s", record.line(run.inputs.spec, _names(run.inputs.dataset.labels)))
-        if state.is_over or time.monotonic() >= curves_due_s:
-            save_curves(run.folder.progress_png, history.rows())
-            curves_due_s = time.monotonic() + CURVES_EVERY_S
+        run.watch.show(state, record)
     return True
 
 
@@ -150,7 +156,7 @@ def _train_epoch(run: _Run, state: State) -> State:
             if run.interrupted.is_set() or state.time_is_up:
                 break
             if now_s - saved_s > CHECKPOINT_EVERY_S:
-                state, saved_s = checkpoint.save(run.folder.resume, state, run.session), now_s
+                state, saved_s = _save(run, state), now_s
     except AutosegError:
         # Who ends a job may end the makers of its batches first.
         if not run.interrupted.is_set():
@@ -160,35 +166,48 @@ def _train_epoch(run: _Run, state: State) -> State:
 
 def _train_step(run: _Run, state: State, batch: Batch) -> State:
     spec = run.inputs.spec
-    set_learning_rate(run.session.optimizer, learning_rate(spec, state.progress))
-    loss = train_step(run.session, batch)
-    _stop_on_nan(run, state, "loss", loss, batch.cases)
+    set_learning_rate(run.session.optimizer, state.learning_rate)
+    draw_anew(spec.seed, state.epoch, state.step)
+    try:
+        loss = train_step(run.session, batch)
+    except NotFiniteError as error:
+        raise _not_finite(run, state, error) from None
     done = state.step + 1
     run.progress(done, spec.steps_per_epoch, f"epoch {state.epoch + 1} loss {loss:.3f}")
     return state.model_copy(update={"step": done, "loss_sum": state.loss_sum + loss})
 
 
-def _finish_epoch(run: _Run, state: State, started_s: float) -> EpochRecord:
-    """Validate; the time it takes is training time too."""
+def _finish_epoch(run: _Run, state: State) -> EpochRecord:
+    """Validate and show; the time it takes is training time too."""
     labels, spec = run.inputs.dataset.labels, run.inputs.spec
+    run.watch.end_steps()
     validation_s = time.monotonic()
     # The same patches after every epoch, so that epochs can be compared.
     batches = run.validation_batches(0, range(spec.validation_steps))
-    validation = validate(run.session, batches, labels.num_classes, labels.ignore_index)
-    _stop_on_nan(run, state, "validation loss", validation.loss, run.inputs.split.validation)
-    now_s = time.monotonic()
-    return EpochRecord(
+    try:
+        validation = validate(run.session, batches, labels.num_classes, labels.ignore_index)
+    except NotFiniteError as error:
+        raise _not_finite(run, state, error) from None
+    run.watch.preview(state)
+    elapsed_s = state.elapsed_s + time.monotonic() - validation_s
+    took = run.watch.measure(state, elapsed_s)
+    record = EpochRecord(
         epoch=state.epoch,
         steps=state.step,
         train_loss=state.loss_sum / max(state.step, 1),
         validation_loss=validation.loss,
-        dice=dict(zip(_names(labels), validation.dice, strict=True)),
+        dice=dict(zip(class_names(labels), validation.dice, strict=True)),
         mean_dice=validation.mean_dice,
         ema_dice=smoothed(state.ema_dice, validation.mean_dice),
         learning_rate=float(run.session.optimizer.param_groups[0]["lr"]),
-        epoch_s=now_s - started_s,
-        elapsed_s=state.elapsed_s + now_s - validation_s,
+        epoch_s=took.epoch_s,
+        elapsed_s=elapsed_s,
+        left_s=took.left_s,
+        waiting=took.waiting,
+        gpu_peak_bytes=took.gpu_peak_bytes,
     )
+    run.watch.add(state, record, validation)
+    return record
 
 
 def _note_epoch(run: _Run, state: State, record: EpochRecord) -> State:
@@ -196,7 +215,8 @@ def _note_epoch(run: _Run, state: State, record: EpochRecord) -> State:
     best = state.best_dice
     if record.ema_dice is not None and (best is None or record.ema_dice > best):
         best = record.ema_dice
-        bundle.save_weights(run.folder.best, run.session.network.state_dict())
+        with checkpoint.saving():
+            bundle.save_weights(run.folder.best, run.session.network.state_dict())
     state = state.model_copy(
         update={
             "epoch": state.epoch + 1,
@@ -205,20 +225,45 @@ def _note_epoch(run: _Run, state: State, record: EpochRecord) -> State:
             "elapsed_s": record.elapsed_s,
             "ema_dice": record.ema_dice,
             "best_dice": best,
+            "plateau": _plateau(run, state, record),
         }
     )
+    return _save(run, state)
+
+
+def _plateau(run: _Run, state: State, record: EpochRecord) -> Plateau:
+    spec = run.inputs.spec
+    plateau = state.plateau.after(spec, state.epoch + 1, record.ema_dice)
+    if plateau.found_after is not None and state.plateau.found_after is None:
+        logger.info(
+            "the validation Dice has not risen by %g for %d epochs: the learning rate goes down "
+            "to 0, training ends after %d epochs",
+            *(WORTHWHILE, plateau.waited, min(plateau.last_epoch or 0, spec.last_epoch)),
+        )
+    return plateau
+
+
+def _save(run: _Run, state: State) -> State:
+    """Save where the run stands, unless its weights are no numbers: the saved ones are then."""
+    if not has_finite_weights(run.session.network):
+        raise _not_finite(run, state, NotFiniteError("weights", math.nan, ()))
     return checkpoint.save(run.folder.resume, state, run.session)
 
 
-def _stop_on_nan(run: _Run, state: State, what: str, value: float, cases: tuple[str, ...]) -> None:
-    """Stop before weights that are no numbers are saved over good ones."""
-    if not math.isfinite(value):
-        raise AutosegError(
-            f"the {what} became {value} in epoch {state.epoch + 1}, step {state.step + 1}, "
-            f"cases {', '.join(sorted(set(cases)))}",
-            place=label(run.folder),
-            remedy="look at these cases, or lower the learning rate with --lr under another --run",
-        )
+def _not_finite(run: _Run, state: State, found: NotFiniteError) -> AutosegError:
+    """What to tell before weights that are no numbers are saved over good ones."""
+    spec, folder = run.inputs.spec, run.folder
+    became = "became" if found.cases else "have become"
+    cases = f", cases {', '.join(sorted(set(found.cases)))}" if found.cases else ""
+    precise = "" if state.precision.dtype == "float32" else ", or with --precision float32"
+    return AutosegError(
+        f"the {found.what} {became} {found.value} in epoch {state.epoch + 1}, "
+        f"step {state.step + 1}{cases}; the last good weights are kept in "
+        f"{folder.resume / state.tensors}, and the same command goes on from there",
+        place=label(folder),
+        remedy="look at these cases; or train under another --run with a --lr below "
+        f"{spec.learning_rate:g}{precise}",
+    )
 
 
 def _num_workers(requested: int | None, device: torch.device) -> int:
@@ -226,25 +271,3 @@ def _num_workers(requested: int | None, device: torch.device) -> int:
     if requested is not None:
         return requested
     return min(MOST_WORKERS, max(1, available_cores() - 1)) if device.type == "cuda" else 1
-
-
-def _names(labels: LabelSpace) -> tuple[str, ...]:
-    """Names of the classes 1..n."""
-    by_value = {structure.values[0]: structure.name for structure in labels.structures}
-    return tuple(by_value[value] for value in labels.foreground_values)
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event that is looked at between two steps."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: event.set()) for number in signals]
-    try:
-        yield event
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import torch
 
 from autoseg.core.plan import Configuration, Recipe, TrainingSpec
+from autoseg.core.words import duration
 from autoseg.errors import AutosegError
+from autoseg.io import bundle
 from autoseg.io.workspace import FoldFolder
 from autoseg.networks.build import build_network
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
 from autoseg.train.class_weights import class_weights
+from autoseg.train.compiling import compile_if_it_pays, compile_network, may_compile
+from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
 from autoseg.train.loop import Session, measure_step_s
 from autoseg.train.losses import LOSSES, LossOptions
@@ -22,6 +27,65 @@ from autoseg.train.optimizers import OPTIMIZERS
 logger = logging.getLogger(__name__)
 
 WORTH_A_HINT_S = 1200.0
+
+
+def to_train(
+    folder: FoldFolder, inputs: TrainingInputs, request: TrainRequest
+) -> TrainingInputs | None:
+    """What is left to train of a run.
+
+    Args:
+        folder: where the run lies.
+        inputs: what it needs.
+        request: what the user asked for.
+
+    Returns:
+        The inputs, their recipe extended if that is wanted; None if the run is finished.
+
+    Raises:
+        AutosegError: if the run was finished with another recipe, or an extension is wanted of
+            a run that is not finished.
+    """
+    if not folder.is_finished:
+        if request.extend is not None:
+            raise AutosegError(
+                "only a finished run can be extended",
+                place=label(folder),
+                remedy="train it to its end without --extend",
+            )
+        return inputs
+    model = bundle.load_model(folder.bundle)
+    extensions = model.training.extensions
+    inputs = replace(inputs, spec=inputs.spec.model_copy(update={"extensions": extensions}))
+    refuse_other_recipe(folder, inputs, model.training, model.configuration, model.recipe)
+    spec = _extended(folder, model.training, request.extend)
+    return None if spec is None else replace(inputs, spec=spec)
+
+
+def _extended(
+    folder: FoldFolder, finished: TrainingSpec, epochs: int | None
+) -> TrainingSpec | None:
+    """The recipe of a finished run's extension; None, having said why, if there is none."""
+    state = checkpoint.load_state(folder.resume) if checkpoint.exists(folder.resume) else None
+    name = f"{folder.configuration} {folder.fold}"
+    if epochs is None:
+        logger.info("%s is trained already", name)
+        if state is not None and state.training != finished:
+            begun = state.training.extensions[-1].epochs
+            logger.info("its extension is not finished: --extend %d goes on with it", begun)
+        return None
+    if state is None:
+        raise AutosegError(
+            "what a training goes on from is not there any more",
+            place=folder.resume,
+            remedy="start over with --restart and more --epochs",
+        )
+    spec = extend(finished, state.training, state.epoch, epochs, label(folder))
+    if spec is None:
+        logger.info(
+            "%s is extended by %d epochs already; another number extends it further", name, epochs
+        )
+    return spec
 
 
 def start(
@@ -36,21 +100,31 @@ def start(
         device: where to compute.
 
     Returns:
-        The session and where it stands.
+        The session and where it stands, which is on the disk.
 
     Raises:
         AutosegError: if the run was begun with another recipe or in a precision that is not
             to be had here.
     """
-    if checkpoint.exists(folder.resume):
-        state = checkpoint.load_state(folder.resume)
-        refuse_other_recipe(folder, inputs, state.training, state.configuration, state.recipe)
-        _refuse_other_split(folder, inputs, state)
-        _check_precision(state.precision, request, device, folder)
-        session = _session(inputs, state, device)
-        checkpoint.restore(folder.resume, state, session)
-        logger.info("going on after %d epochs and %d steps", state.epoch, state.step)
-        return session, state
+    if not checkpoint.exists(folder.resume):
+        return _begin(folder, inputs, request, device)
+    state = checkpoint.load_state(folder.resume)
+    if len(inputs.spec.extensions) > len(state.training.extensions):
+        state = state.extended(inputs.spec.extensions)
+    refuse_other_recipe(folder, inputs, state.training, state.configuration, state.recipe)
+    _refuse_other_split(folder, inputs, state)
+    _check_precision(state.precision, request, device, folder)
+    session = _session(inputs, state, device)
+    checkpoint.restore(folder.resume, state, session)
+    if state.compiled and may_compile(device):
+        compile_network(session, _batch_shape(inputs))
+    logger.info("going on after %d epochs and %d steps", state.epoch, state.step)
+    return session, state
+
+
+def _begin(
+    folder: FoldFolder, inputs: TrainingInputs, request: TrainRequest, device: torch.device
+) -> tuple[Session, checkpoint.State]:
     precision, reason = choose(device, request.precision, inputs.configuration.dimensions)
     logger.info("%s", reason)
     state = checkpoint.State(
@@ -61,9 +135,14 @@ def start(
         precision=precision,
     )
     session = _session(inputs, state, device)
+    measured = compile_if_it_pays(session, _batch_shape(inputs))
+    if measured:
+        logger.info("%s", measured)
     if device.type == "cpu":
         _announce_duration(inputs, session)
-    return session, state
+    # What was measured may turn out otherwise the next time: it is saved before the first step.
+    state = state.model_copy(update={"compiled": session.compiled is not None})
+    return session, checkpoint.save(folder.resume, state, session)
 
 
 def refuse_other_recipe(
@@ -104,14 +183,6 @@ def refuse_other_recipe(
 def label(folder: FoldFolder) -> str:
     """What messages call a run."""
     return f"{folder.configuration} {folder.fold} (plan {folder.plan}, run {folder.run})"
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it, such as ``"35 min"``."""
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.device) -> Session:
@@ -165,9 +236,8 @@ def _check_precision(
 
 def _announce_duration(inputs: TrainingInputs, session: Session) -> None:
     """Say what training without a GPU takes, before it starts."""
-    spec, planned = inputs.spec, inputs.configuration
-    channels = len(inputs.dataset.channels)
-    step_s = measure_step_s(session, (planned.batch_size, channels, *planned.patch_size))
+    spec = inputs.spec
+    step_s = measure_step_s(session, _batch_shape(inputs))
     total_s = step_s * spec.steps_per_epoch * spec.epochs
     length = f"{spec.epochs} epochs of {spec.steps_per_epoch} steps, {step_s:.2g} s a step"
     if (spec.max_time_s or math.inf) < total_s:
@@ -178,3 +248,8 @@ def _announce_duration(inputs: TrainingInputs, session: Session) -> None:
         example = "2h" if total_s > 2 * 3600 else "10m"
         hint = f"; --max-time {example} ends sooner (with --restart once begun)"
     logger.info("no GPU: %s, take about %s%s", length, duration(total_s), hint)
+
+
+def _batch_shape(inputs: TrainingInputs) -> tuple[int, ...]:
+    planned = inputs.configuration
+    return (planned.batch_size, len(inputs.dataset.channels), *planned.patch_size)

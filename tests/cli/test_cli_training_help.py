@@ -1,12 +1,16 @@
 import pytest
 from commands import call
 
+from autoseg.train.augment import AUGMENTATIONS
 from autoseg.train.losses import LOSSES
 from autoseg.train.optimizers import OPTIMIZERS
 from autoseg.train.schedules import SCHEDULES
 
+REGISTRIES = [LOSSES, OPTIMIZERS, SCHEDULES, AUGMENTATIONS]
 
-@pytest.mark.parametrize("registry", [LOSSES, OPTIMIZERS, SCHEDULES], ids=lambda r: r.kind)
-def test_the_help_of_train_names_every_choice(registry):
-    text = call("train", "--help").out
+
+@pytest.mark.parametrize("command", ["train", "run"])
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda r: r.kind)
+def test_the_help_names_every_choice(command, registry):
+    text = call(command, "--help").out
     assert [name for name in registry if name not in text] == []

@@ -1,6 +1,6 @@
 import pytest
 
-from autoseg.core.words import counted, size_in_words
+from autoseg.core.words import counted, duration, size_in_words
 
 
 def test_one_thing_is_singular_and_none_or_more_are_plural():
@@ -19,3 +19,11 @@ def test_one_thing_is_singular_and_none_or_more_are_plural():
 )
 def test_sizes_have_the_unit_that_fits(num_bytes, words):
     assert size_in_words(num_bytes) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(42, "42 s"), (119, "119 s"), (2100, "35 min"), (9000, "2 h"), (6 * 86400, "6 days")],
+)
+def test_durations_read_like_speech(seconds, words):
+    assert duration(seconds) == words

@@ -146,3 +146,24 @@ def test_labels_of_another_shape_are_refused():
         OverlayRow(title="", image=np.zeros(SHAPE), panels=panels, spacing=SPACING)
     with pytest.raises(ValueError, match="at least one row"):
         overlay_figure([], NAMES)
+
+
+def test_a_colour_image_is_shown_in_its_colours():
+    labels = np.zeros((2, 6, 9), dtype=np.int16)
+    labels[1, 2:4, 3:5] = 1
+    colours = np.random.default_rng(0).uniform(-0.1, 1.1, size=(2, 6, 9, 3))
+    panels = [("image", None), ("reference", labels)]
+    bare = OverlayRow(title="rgb", image=colours, panels=panels, spacing=(999, 1, 1))
+    image, reference = overlay_figure([bare], NAMES).axes
+    assert np.array_equal(image.images[0].get_array(), colours[1].clip(0, 1))
+    assert reference.images[1].get_array()[3, 4, 3] > 0
+
+
+def test_labels_of_another_shape_than_a_colour_image_are_refused():
+    with pytest.raises(ValueError, match="has shape"):
+        OverlayRow(
+            title="rgb",
+            image=np.zeros((1, 6, 9, 3)),
+            panels=[("reference", np.zeros((1, 9, 6), dtype=np.int16))],
+            spacing=(999, 1, 1),
+        )

@@ -95,7 +95,9 @@ def changed(value):
         return value + 1
     if isinstance(value, str):
         return f"{value}s"
-    return value[1:] if isinstance(value, tuple) else 77.0
+    if isinstance(value, tuple):
+        return value[1:] if value else (1,)
+    return 77.0
 
 
 @pytest.mark.parametrize("field", Configuration.model_fields.keys() - {"network", "training"})

@@ -1,0 +1,64 @@
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from autoseg.train.pictures import Pictures
+from autoseg.train.side_files import SideFiles
+
+
+def write_slowly(path, delay_s):
+    time.sleep(delay_s)
+    Path(path).write_text(str(os.getpid()))
+
+
+def fail(reason):
+    raise ValueError(reason)
+
+
+def end_abruptly():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def pictures():
+    drawing = Pictures(SideFiles())
+    yield drawing
+    drawing.finish()
+
+
+@pytest.mark.slow
+def test_who_asks_does_not_wait_and_who_finishes_does(tmp_path, pictures):
+    pictures.ask("a picture", write_slowly, tmp_path / "a", 0.5)
+    assert not (tmp_path / "a").exists()
+    pictures.finish()
+    assert (tmp_path / "a").read_text() != str(os.getpid())
+
+
+@pytest.mark.slow
+def test_what_cannot_be_drawn_is_said_once_and_the_next_picture_is_drawn(
+    tmp_path, pictures, caplog
+):
+    for _ in range(2):
+        pictures.ask("progress.png", fail, "no space left")
+    pictures.ask("progress.png", write_slowly, tmp_path / "next", 0.0)
+    pictures.finish()
+    assert (tmp_path / "next").exists()
+    assert caplog.text.count("training goes on without progress.png: no space left") == 1
+
+
+@pytest.mark.slow
+def test_after_a_killed_process_another_one_draws(tmp_path, pictures, caplog):
+    pictures.ask("progress.png", end_abruptly)
+    pictures.finish()
+    pictures.ask("progress.png", write_slowly, tmp_path / "next", 0.0)
+    pictures.finish()
+    assert (tmp_path / "next").exists()
+    assert caplog.text.count("training goes on without progress.png") == 1
+
+
+def test_without_a_picture_there_is_no_process(pictures):
+    pictures.finish()
+    assert pictures._executor is None
