@@ -46,9 +46,11 @@ def call(*words: object) -> Called:
 def assert_done(called: Called) -> None:
     """The command came to its end and had nothing to complain about.
 
-    On a busy machine it tells how far it has come.
+    On a busy machine it tells how far it has come, and a training that lasts half a second may
+    find out that it has learnt nothing.
     """
-    complaints = [line for line in called.err.splitlines() if not PROGRESS.match(line)]
+    lines = called.err.splitlines()
+    complaints = [line for line in lines if not PROGRESS.match(line) and "stays 0" not in line]
     assert (called.code, complaints) == (0, [])
 
 
