@@ -17,7 +17,7 @@ from autoseg.networks.unet import ConvBlock
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
-# What is not clearly faster than the plain choice is not worth its rounding.
+# What is not clearly faster is not worth its rounding, or the copies of the other layout.
 _WORTHWHILE_SPEEDUP = 1.2
 _HOPELESS_SLOWDOWN = 8.0
 _PROBE_ROUNDS = 5
@@ -141,8 +141,8 @@ def _precision(dtype: str, channels_last: bool = False) -> Precision:
 
 
 def _candidates(dtypes: Sequence[str]) -> list[Precision]:
-    """All combinations, the plain one first."""
-    return [_precision(dtype, last) for dtype, last in product(dtypes, (False, True))]
+    """All combinations; of the layouts first the one that large networks need least memory with."""
+    return [_precision(dtype, last) for dtype, last in product(dtypes, (True, False))]
 
 
 def _check_support(device: torch.device, requested: str) -> None:

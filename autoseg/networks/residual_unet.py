@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from autoseg.core.plan import Axes, NetworkSpec
 from autoseg.networks.build import NEGATIVE_SLOPE
-from autoseg.networks.unet import CONVOLUTION, NORM, ConvBlock, UNet
+from autoseg.networks.norm import InstanceNorm
+from autoseg.networks.unet import CONVOLUTION, ConvBlock, UNet
 
 _POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
@@ -81,7 +82,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Sequential(
             OrderedDict(
                 conv=CONVOLUTION[dimensions](outputs, outputs, kernel, 1, padding),
-                norm=NORM[dimensions](outputs, affine=True),
+                norm=InstanceNorm(outputs),
             )
         )
         self.shortcut = _shortcut(inputs, outputs, stride)
@@ -121,5 +122,5 @@ def _shortcut(inputs: int, outputs: int, stride: Axes) -> nn.Sequential:
     if inputs != outputs:
         kernel = (1,) * dimensions
         parts["conv"] = CONVOLUTION[dimensions](inputs, outputs, kernel, bias=False)
-        parts["norm"] = NORM[dimensions](outputs, affine=True)
+        parts["norm"] = InstanceNorm(outputs)
     return nn.Sequential(parts)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from autoseg.core.plan import Axes, NetworkSpec
 from autoseg.networks.build import NEGATIVE_SLOPE, initialize
+from autoseg.networks.norm import InstanceNorm
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 class ConvBlock(nn.Sequential):
@@ -32,8 +32,7 @@ class ConvBlock(nn.Sequential):
         super().__init__(
             OrderedDict(
                 conv=CONVOLUTION[dimensions](inputs, outputs, kernel, stride, padding),
-                norm=NORM[dimensions](outputs, affine=True),
-                activation=nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+                norm=InstanceNorm(outputs, NEGATIVE_SLOPE),
             )
         )
 

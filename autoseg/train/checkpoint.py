@@ -182,10 +182,12 @@ def restore(folder: Path, state: State, session: Session) -> None:
             place=folder / state.tensors,
             remedy="start over with --restart, or under another --run",
         ) from error
+    parameters = [one for group in session.optimizer.param_groups for one in group["params"]]
     buffers: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("optimizer.", tensors).items():
         index, _, name = key.partition(".")
-        buffers.setdefault(int(index), {})[name] = value
+        of_parameter = _laid_out_like(parameters[int(index)], value)
+        buffers.setdefault(int(index), {})[name] = of_parameter
     groups = session.optimizer.state_dict()["param_groups"]
     session.optimizer.load_state_dict({"state": buffers, "param_groups": groups})
     if state.scaler:
@@ -201,6 +203,16 @@ def _tensors(session: Session) -> dict[str, Tensor]:
             elif value is not None:
                 tensors[f"optimizer.{index}.{name}"] = torch.tensor(value)
     return tensors
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Give an optimiser's buffer its parameter's layout, which the file does not know.
+
+    Fused optimisers pair numbers by their place in memory.
+    """
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from autoseg.errors import AutosegError
 from autoseg.io import bundle
 from autoseg.io.workspace import FoldFolder
 from autoseg.networks.build import build_network
+from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
 from autoseg.train.class_weights import class_weights
@@ -195,6 +196,8 @@ def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.devi
         deep_supervision=spec.deep_supervision,
     )
     place(network, state.precision, device, inputs.configuration.dimensions)
+    if device.type == "cpu":
+        keep_freed_memory()
     options = LossOptions(
         batch_dice=inputs.configuration.batch_dice,
         ignore_index=labels.ignore_index,

@@ -60,27 +60,35 @@ class TestChoose:
         assert " ms" in reason
 
     def test_the_clearly_fastest_candidate_wins(self, monkeypatch: pytest.MonkeyPatch):
-        assert self.chosen(monkeypatch, bfloat16=0.4) == Precision(dtype="bfloat16")
+        expected = Precision(dtype="bfloat16", channels_last=True)
+        assert self.chosen(monkeypatch, bfloat16=0.4) == expected
 
     def test_a_small_gain_is_not_worth_it(self, monkeypatch: pytest.MonkeyPatch):
-        assert self.chosen(monkeypatch, bfloat16=0.95) == Precision(dtype="float32")
+        assert self.chosen(monkeypatch, bfloat16=0.95).dtype == "float32"
+
+    def test_channels_come_last_unless_that_is_clearly_slower(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        assert self.chosen(monkeypatch, channels_last=1.1).channels_last
+        assert not self.chosen(monkeypatch, channels_last=1.5).channels_last
 
     def test_a_hopeless_candidate_is_not_timed_at_full_size(self, monkeypatch: pytest.MonkeyPatch):
         steps: list[tuple[str, int]] = []
-        assert self.chosen(monkeypatch, steps, bfloat16=50.0) == Precision(dtype="float32")
+        assert self.chosen(monkeypatch, steps, bfloat16=50.0).dtype == "float32"
         assert len({size for _, size in steps}) == 2
         assert len({size for dtype, size in steps if dtype == "bfloat16"}) == 1
 
     @staticmethod
     def chosen(monkeypatch, steps: list[tuple[str, int]] | None = None, **seconds: float):
-        """Let time pass only where a step takes some; contiguous and channels-last alike."""
+        """Let time pass only where a step takes some."""
         clock = [0.0]
 
         def training_step(precision, device, dimensions, size):
             def step():
                 if steps is not None:
                     steps.append((precision.dtype, size))
-                clock[0] += 0.01 * seconds.get(precision.dtype, 1.0)
+                layout = seconds.get("channels_last", 1.0) if precision.channels_last else 1.0
+                clock[0] += 0.01 * seconds.get(precision.dtype, 1.0) * layout
 
             return step
 
