@@ -325,7 +325,7 @@ def _showing(request: TrainRequest, tensorboard: bool, preview_every: int) -> Tr
     """The request with what is to be seen of it; what cannot be shown is said at once."""
     from dataclasses import replace
 
-    from autoseg.train.scalars import require_tensorboard
+    from autoseg.train.monitoring.scalars import require_tensorboard
 
     if tensorboard:
         require_tensorboard()

@@ -108,6 +108,11 @@ class LabelSpace(Frozen):
         return len(self.foreground_values) + 1
 
     @property
+    def num_outputs(self) -> int:
+        """Channels of a network's output: one per region, or one per index."""
+        return len(self.structures) if self.has_regions else self.num_classes
+
+    @property
     def num_entries(self) -> int:
         """Background, structures and ignore label, as a label table lists them."""
         return 1 + len(self.structures) + (self.ignore is not None)

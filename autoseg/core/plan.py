@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from math import prod
 from typing import Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 
 from autoseg.core.artifact import Artifact, Frozen
 from autoseg.core.fingerprint import IntensityStats
+from autoseg.core.labels import LabelSpace
 
 Axes = tuple[int, ...]
 RECIPE_VERSION = 1
@@ -188,6 +190,16 @@ class Configuration(Frozen):
     previous: str | None = None
     network: NetworkSpec
     training: TrainingSpec
+
+    def num_inputs(self, channels: Sequence[str], labels: LabelSpace) -> int:
+        """Channels of the network's input: a cascade adds one per foreground label.
+
+        Args:
+            channels: of the images.
+            labels: what is segmented.
+        """
+        predicted = 0 if self.previous is None else labels.num_classes - 1
+        return len(channels) + predicted
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

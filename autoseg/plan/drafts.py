@@ -98,7 +98,7 @@ class Facts:
     @property
     def num_outputs(self) -> int:
         """Channels of the network's output."""
-        return len(self.labels.structures) if self.labels.has_regions else self.labels.num_classes
+        return self.labels.num_outputs
 
     def num_channels(self, previous: str | None) -> int:
         """Channels of the network's input: a cascade adds one per foreground label."""

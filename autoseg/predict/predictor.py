@@ -87,7 +87,7 @@ class Predictor:
                 network,
                 tensor,
                 self.configuration.patch_size,
-                self.labels.num_classes,
+                self.labels.num_outputs,
                 mirror_axes=self.mirror_axes,
                 precision=self.precision,
                 device=self.device,

@@ -308,8 +308,8 @@ def _protect_inputs(inputs: Inputs, output: Path, predictor: Predictor) -> None:
 def _network(model: Model, path: Path, device: torch.device) -> torch.nn.Module:
     network = build_network(
         model.configuration.network,
-        len(model.channels),
-        model.labels.num_classes,
+        model.configuration.num_inputs(model.channels, model.labels),
+        model.labels.num_outputs,
         deep_supervision=False,
     )
     weights = path.parent / model.members[0].weights

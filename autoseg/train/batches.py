@@ -20,7 +20,13 @@ import numpy.typing as npt
 from autoseg.errors import AutosegError
 from autoseg.imaging.patches import lower_corner
 from autoseg.io.case_store import CaseStore
-from autoseg.train.augment import AUGMENTATIONS, Augmentation, apply, box_to_read, draw_warp
+from autoseg.train.augmentation.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    apply,
+    box_to_read,
+    draw_warp,
+)
 from autoseg.train.batch_pool import BatchPool, MakerDiedError
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from autoseg.io import artifacts, bundle
 from autoseg.networks.precision import Precision
 from autoseg.train.extension import rewarmed
 from autoseg.train.loop import Session
+from autoseg.train.objective.schedules import learning_rate
 from autoseg.train.plateau import Plateau
-from autoseg.train.schedules import learning_rate
 
 STATE_FILE = "state.json"
 

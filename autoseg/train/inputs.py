@@ -17,11 +17,11 @@ from autoseg.io.case_store import CaseStore, source_of
 from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
-from autoseg.train.augment import AUGMENTATIONS
+from autoseg.train.augmentation.augment import AUGMENTATIONS
 from autoseg.train.batches import BatchSpec, Part
-from autoseg.train.losses import LOSSES
-from autoseg.train.optimizers import DEFAULT_RATES, OPTIMIZERS
-from autoseg.train.schedules import DEFAULT_WARMUP, SCHEDULES
+from autoseg.train.objective.losses import LOSSES
+from autoseg.train.objective.optimizers import DEFAULT_RATES, OPTIMIZERS
+from autoseg.train.objective.schedules import DEFAULT_WARMUP, SCHEDULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from autoseg.core.plan import TrainingSpec
 from autoseg.networks.precision import Precision, autocast
 from autoseg.train.batches import Batch
-from autoseg.train.losses import Loss, deep_supervision_loss
+from autoseg.train.objective.losses import Loss, deep_supervision_loss
 
 LONG_STEP_S = 10.0
 

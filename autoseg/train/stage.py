@@ -20,7 +20,6 @@ from autoseg.networks.precision import choose, choose_device
 from autoseg.train import checkpoint
 from autoseg.train.batches import Batch, BatchSource
 from autoseg.train.checkpoint import State
-from autoseg.train.history import EpochRecord, log_to, smoothed
 from autoseg.train.inputs import TrainingInputs, TrainRequest, load_inputs
 from autoseg.train.interruption import interruptible
 from autoseg.train.loop import (
@@ -32,11 +31,12 @@ from autoseg.train.loop import (
     validate,
 )
 from autoseg.train.memory import explaining_memory
-from autoseg.train.optimizers import set_learning_rate
+from autoseg.train.monitoring.history import EpochRecord, log_to, smoothed
+from autoseg.train.monitoring.scalars import require_tensorboard
+from autoseg.train.monitoring.watch import Watch, class_names
+from autoseg.train.objective.optimizers import set_learning_rate
 from autoseg.train.plateau import WORTHWHILE, Plateau
-from autoseg.train.scalars import require_tensorboard
 from autoseg.train.start import label, start, to_train
-from autoseg.train.watch import Watch, class_names
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from autoseg.networks.build import build_network
 from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
-from autoseg.train.class_weights import class_weights
 from autoseg.train.compiling import compile_if_it_pays, compile_network, may_compile
 from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
 from autoseg.train.loop import Session, measure_step_s
-from autoseg.train.losses import LOSSES, LossOptions
-from autoseg.train.optimizers import OPTIMIZERS
+from autoseg.train.objective.class_weights import class_weights
+from autoseg.train.objective.losses import LOSSES, LossOptions
+from autoseg.train.objective.optimizers import OPTIMIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +191,8 @@ def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.devi
     torch.manual_seed(spec.seed)
     network = build_network(
         inputs.configuration.network,
-        len(inputs.dataset.channels),
-        labels.num_classes,
+        inputs.configuration.num_inputs(inputs.dataset.channels, labels),
+        labels.num_outputs,
         deep_supervision=spec.deep_supervision,
     )
     place(network, state.precision, device, inputs.configuration.dimensions)
@@ -255,4 +255,5 @@ def _announce_duration(inputs: TrainingInputs, session: Session) -> None:
 
 def _batch_shape(inputs: TrainingInputs) -> tuple[int, ...]:
     planned = inputs.configuration
-    return (planned.batch_size, len(inputs.dataset.channels), *planned.patch_size)
+    channels = planned.num_inputs(inputs.dataset.channels, inputs.dataset.labels)
+    return (planned.batch_size, channels, *planned.patch_size)

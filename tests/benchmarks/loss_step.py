@@ -26,7 +26,7 @@ STEPS = 9
 
 def our_loss() -> Callable[[Tensor, Tensor], Tensor]:
     """Ours, as the registry has it."""
-    from autoseg.train.losses import LOSSES, LossOptions
+    from autoseg.train.objective.losses import LOSSES, LossOptions
 
     return LOSSES.get("dice_ce")(LossOptions(batch_dice=True))
 

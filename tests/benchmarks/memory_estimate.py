@@ -20,7 +20,7 @@ from test_memory import OPTIONS, SHAPES, kept_by_a_step
 from autoseg.core.plan import Axes, NetworkSpec
 from autoseg.networks.build import build_network
 from autoseg.plan.memory import training_memory
-from autoseg.train.losses import LOSSES, LossOptions, deep_supervision_loss
+from autoseg.train.objective.losses import LOSSES, LossOptions, deep_supervision_loss
 
 
 def main() -> None:

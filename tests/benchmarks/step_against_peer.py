@@ -113,8 +113,8 @@ def _ours(dtype: str) -> Callable[[], Any]:
     from autoseg.networks.precision import choose, place
     from autoseg.train.batches import Batch
     from autoseg.train.loop import Session, train_step
-    from autoseg.train.losses import LOSSES, LossOptions
-    from autoseg.train.optimizers import OPTIMIZERS
+    from autoseg.train.objective.losses import LOSSES, LossOptions
+    from autoseg.train.objective.optimizers import OPTIMIZERS
 
     keep_freed_memory()
     device = torch.device("cpu")

@@ -2,7 +2,7 @@ import pytest
 from commands import assert_refused, call
 
 from autoseg.pipeline import training as pipeline_training
-from autoseg.train import scalars
+from autoseg.train.monitoring import scalars
 
 
 @pytest.fixture

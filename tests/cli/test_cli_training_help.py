@@ -1,10 +1,10 @@
 import pytest
 from commands import call
 
-from autoseg.train.augment import AUGMENTATIONS
-from autoseg.train.losses import LOSSES
-from autoseg.train.optimizers import OPTIMIZERS
-from autoseg.train.schedules import SCHEDULES
+from autoseg.train.augmentation.augment import AUGMENTATIONS
+from autoseg.train.objective.losses import LOSSES
+from autoseg.train.objective.optimizers import OPTIMIZERS
+from autoseg.train.objective.schedules import SCHEDULES
 
 REGISTRIES = [LOSSES, OPTIMIZERS, SCHEDULES, AUGMENTATIONS]
 

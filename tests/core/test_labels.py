@@ -116,6 +116,7 @@ def test_regions_share_values():
     )
     assert regions.has_regions
     assert regions.num_classes == 3
+    assert regions.num_outputs == 2
     assert regions.indices_of(regions.structures[0]) == (1, 2)
 
 

@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from autoseg.core.fingerprint import IntensityStats
+from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Configuration, NetworkSpec, Plan, TrainingSpec
 
 STATS = IntensityStats(mean=1, median=1, std=1, min=0, max=2, percentile_00_5=0, percentile_99_5=2)
@@ -46,6 +47,17 @@ def plan(**configurations) -> Plan:
 
 def test_downsampling_is_the_product_of_the_strides():
     assert NetworkSpec(**NETWORK).downsampling == (2, 4, 4)
+
+
+def test_a_cascade_sees_one_more_channel_per_foreground_label():
+    names = ("organ", "vessel", "cyst")
+    labels = LabelSpace(
+        structures=tuple(Structure(name=n, values=(i,)) for i, n in enumerate(names, start=1)),
+        ignore=9,
+    )
+    assert labels.num_outputs == 4
+    assert configuration().num_inputs(("CT", "PET"), labels) == 2
+    assert configuration(previous="3d_lowres").num_inputs(("CT", "PET"), labels) == 5
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from autoseg.core.plan import NetworkSpec
 from autoseg.networks.build import build_network
 from autoseg.plan.memory import training_memory
-from autoseg.train.losses import LOSSES, LossOptions, deep_supervision_loss
+from autoseg.train.objective.losses import LOSSES, LossOptions, deep_supervision_loss
 
 SPEC = NetworkSpec(
     architecture="unet",

@@ -11,7 +11,7 @@ from batchgenerators.transforms.color_transforms import (
 )
 from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
 
-from autoseg.train.augment import (
+from autoseg.train.augmentation.augment import (
     AUGMENTATIONS,
     Augmentation,
     apply,
@@ -21,8 +21,8 @@ from autoseg.train.augment import (
     light_augmentation,
     strong_augmentation,
 )
-from autoseg.train.intensity import Brightness, Contrast, Gamma
-from autoseg.train.warp import Warp
+from autoseg.train.augmentation.intensity import Brightness, Contrast, Gamma
+from autoseg.train.augmentation.warp import Warp
 
 SOLID, FLAT, PLANE = (6, 10, 8), (2, 16, 12), (10, 8)
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from autoseg.core.fingerprint import CaseFingerprint, ChannelRange, Fingerprint
-from autoseg.train.class_weights import class_weights
+from autoseg.train.objective.class_weights import class_weights
 
 
 def case(name, shape, label_voxels, spacing=(1.0, 1.0, 1.0)):

@@ -14,7 +14,7 @@ from training_runs import (
     weights_of,
 )
 
-from autoseg.train.side_files import RunLog, SideFiles
+from autoseg.train.monitoring.side_files import RunLog, SideFiles
 from autoseg.train.stage import train_fold
 
 resource = pytest.importorskip("resource", reason="this system has no limit on file sizes")

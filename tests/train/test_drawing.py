@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from autoseg.train.pictures import Pictures
-from autoseg.train.side_files import SideFiles
+from autoseg.train.monitoring.pictures import Pictures
+from autoseg.train.monitoring.side_files import SideFiles
 
 
 def write_slowly(path, delay_s):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from autoseg.train.history import EpochRecord, History, dice_in_words
+from autoseg.train.monitoring.history import EpochRecord, History, dice_in_words
 
 
 def record(**changes):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from autoseg.train.intensity import (
+from autoseg.train.augmentation.intensity import (
     Blur,
     Brightness,
     Contrast,

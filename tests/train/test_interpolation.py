@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from autoseg.train.grid import Grid
-from autoseg.train.interpolation import sample
+from autoseg.train.augmentation.grid import Grid
+from autoseg.train.augmentation.interpolation import sample
 
 
 def rng(*seed: int) -> np.random.Generator:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from autoseg.train.local_intensity import (
+from autoseg.train.augmentation.local_intensity import (
     BlankRectangles,
     BrightnessGradient,
     LocalGamma,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from autoseg.train.losses import LOSSES, LossOptions
+from autoseg.train.objective.losses import LOSSES, LossOptions
 
 WEIGHTS = (0.5, 1.0, 4.0)
 SMOOTH = 1e-5

@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from autoseg.errors import AutosegError
-from autoseg.train.losses import LOSSES, LossOptions, deep_supervision_loss, supervision_weights
+from autoseg.train.objective.losses import (
+    LOSSES,
+    LossOptions,
+    deep_supervision_loss,
+    supervision_weights,
+)
 
 CLASSES = 3
 IGNORE = CLASSES

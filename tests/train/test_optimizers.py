@@ -5,7 +5,7 @@ from torch.nn import Parameter
 from autoseg.core.plan import TrainingSpec
 from autoseg.errors import AutosegError
 from autoseg.train.inputs import TrainingChanges
-from autoseg.train.optimizers import DEFAULT_RATES, OPTIMIZERS, set_learning_rate
+from autoseg.train.objective.optimizers import DEFAULT_RATES, OPTIMIZERS, set_learning_rate
 
 RATE, DECAY, MOMENTUM = 0.1, 0.01, 0.9
 SPEC = TrainingSpec(learning_rate=RATE, weight_decay=DECAY, momentum=MOMENTUM)

@@ -5,7 +5,7 @@ from torch import nn
 
 from autoseg.io.case_store import CaseInfo, CaseStore, write_case
 from autoseg.networks.precision import Precision
-from autoseg.train.preview import Previewer, choose_case, choose_view, read_view
+from autoseg.train.monitoring.preview import Previewer, choose_case, choose_view, read_view
 
 SPACING = (4.0, 1.5, 2.0)
 

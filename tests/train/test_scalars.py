@@ -4,8 +4,8 @@ import warnings
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.train import scalars
-from autoseg.train.scalars import Scalars, require_tensorboard
+from autoseg.train.monitoring import scalars
+from autoseg.train.monitoring.scalars import Scalars, require_tensorboard
 
 
 def row(epoch, **changes):

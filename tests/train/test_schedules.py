@@ -5,7 +5,7 @@ import pytest
 
 from autoseg.core.plan import TrainingSpec
 from autoseg.errors import UnknownNameError
-from autoseg.train.schedules import SCHEDULES, learning_rate
+from autoseg.train.objective.schedules import SCHEDULES, learning_rate
 
 EPOCHS = 1000
 

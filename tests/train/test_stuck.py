@@ -6,7 +6,7 @@ import pytest
 from autoseg.core.dataset import Split
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, StructureMeasure
 from autoseg.core.plan import TrainingSpec
-from autoseg.train.stuck import Facts, Part, explain, gather, is_time, stuck
+from autoseg.train.monitoring.stuck import Facts, Part, explain, gather, is_time, stuck
 
 NAMES = ("liver", "vessel")
 VESSEL = 1

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from autoseg.train import comparison
-from autoseg.train.comparison import compare_classes
+from autoseg.train.objective import comparison
+from autoseg.train.objective.comparison import compare_classes
 
 SUMS = ("overlap", "predicted", "actual", "surprise", "voxel_surprise")
 

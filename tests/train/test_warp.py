@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from autoseg.train.warp import Warp, WarpRange, draw_warp, source_box, warp_patch
+from autoseg.train.augmentation.warp import Warp, WarpRange, draw_warp, source_box, warp_patch
 
 DEFAULT = WarpRange(
     rotation_degrees=30.0, rotation_share=0.2, scale_range=(0.7, 1.4), scale_share=0.2

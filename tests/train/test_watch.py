@@ -22,8 +22,8 @@ from autoseg.io.workspace import Workspace
 from autoseg.pipeline.data import plan_folder
 from autoseg.plan.planner import PlanRequest
 from autoseg.preprocess.stage import preprocess_task
-from autoseg.train import scalars, watch
 from autoseg.train.loop import Validation
+from autoseg.train.monitoring import scalars, watch
 from autoseg.train.stage import train_fold
 
 pytestmark = pytest.mark.slow
@@ -110,7 +110,7 @@ def test_a_preview_that_cannot_be_computed_ends_no_training(task, monkeypatch, c
     def too_large(*arguments, **options):
         raise torch.OutOfMemoryError("no memory left")
 
-    monkeypatch.setattr("autoseg.train.preview.predict_logits", too_large)
+    monkeypatch.setattr("autoseg.train.monitoring.preview.predict_logits", too_large)
     assert train_fold(task, request(epochs=2, preview_every=1))
     assert caplog.text.count("training goes on without previews: no memory left") == 1
 

@@ -19,7 +19,7 @@ from autoseg.figures.overlay import OverlayRow
 from autoseg.io.case_store import CaseStore
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import predict_logits
-from autoseg.train.history import dice_in_words
+from autoseg.train.monitoring.history import dice_in_words
 
 MOST_SLICES = 3
 

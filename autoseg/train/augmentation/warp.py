@@ -9,9 +9,9 @@ from math import radians
 import numpy as np
 import numpy.typing as npt
 
-from autoseg.train.grid import Floats, Grid
-from autoseg.train.interpolation import sample
-from autoseg.train.label_interpolation import Labels
+from autoseg.train.augmentation.grid import Floats, Grid
+from autoseg.train.augmentation.interpolation import sample
+from autoseg.train.augmentation.label_interpolation import Labels
 
 # Positions are single precision: a point on the border of the box must not fall out of it.
 _SLACK_VOX = 0.01

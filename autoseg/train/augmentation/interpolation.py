@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from autoseg.train.grid import (
+from autoseg.train.augmentation.grid import (
     PIECE,
     Axis,
     Floats,
@@ -18,7 +18,7 @@ from autoseg.train.grid import (
     straight_axes,
     strides_of,
 )
-from autoseg.train.label_interpolation import LabelMap, Labels, Mixed
+from autoseg.train.augmentation.label_interpolation import LabelMap, Labels, Mixed
 
 
 def sample(images: Floats, labels: Labels, grid: Grid) -> tuple[Floats, Labels]:

@@ -15,15 +15,15 @@ from autoseg.figures.overlay import save_overlay
 from autoseg.io.workspace import FoldFolder
 from autoseg.train.batches import BatchSource
 from autoseg.train.checkpoint import State
-from autoseg.train.history import EpochRecord, History
 from autoseg.train.inputs import TrainingInputs, TrainRequest
 from autoseg.train.loop import Session, Validation
-from autoseg.train.pace import EpochMeasures, Pace
-from autoseg.train.pictures import Pictures
-from autoseg.train.preview import Previewer, choose_case, choose_view
-from autoseg.train.scalars import Scalars
-from autoseg.train.side_files import SideFiles
-from autoseg.train.stuck import Facts, explain, gather, is_time, stuck
+from autoseg.train.monitoring.history import EpochRecord, History
+from autoseg.train.monitoring.pace import EpochMeasures, Pace
+from autoseg.train.monitoring.pictures import Pictures
+from autoseg.train.monitoring.preview import Previewer, choose_case, choose_view
+from autoseg.train.monitoring.scalars import Scalars
+from autoseg.train.monitoring.side_files import SideFiles
+from autoseg.train.monitoring.stuck import Facts, explain, gather, is_time, stuck
 
 logger = logging.getLogger(__name__)
 

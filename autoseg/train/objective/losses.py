@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from autoseg.registry import Registry
-from autoseg.train.comparison import compare_classes
-from autoseg.train.loss_terms import (
+from autoseg.train.objective.comparison import compare_classes
+from autoseg.train.objective.loss_terms import (
     LossOptions,
     Term,
     cross_entropy,

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from autoseg.train.grid import PIECE, Axis, Indices, Points
+from autoseg.train.augmentation.grid import PIECE, Axis, Indices, Points
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int16]

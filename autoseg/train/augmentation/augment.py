@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autoseg.registry import Registry
-from autoseg.train import warp as warping
-from autoseg.train.intensity import (
+from autoseg.train.augmentation import warp as warping
+from autoseg.train.augmentation.intensity import (
     Blur,
     Brightness,
     Contrast,
@@ -27,14 +27,14 @@ from autoseg.train.intensity import (
     Noise,
     Transform,
 )
-from autoseg.train.local_intensity import (
+from autoseg.train.augmentation.local_intensity import (
     BlankRectangles,
     BrightnessGradient,
     LocalGamma,
     Offset,
     Sharpen,
 )
-from autoseg.train.warp import Box, Warp, WarpRange
+from autoseg.train.augmentation.warp import Box, Warp, WarpRange
 
 DUMMY_2D_RATIO = 3.0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autoseg.train.comparison import Comparison
+from autoseg.train.objective.comparison import Comparison
 
 SMOOTH = 1e-5
 FOCUS = 2.0

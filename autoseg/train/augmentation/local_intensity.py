@@ -8,7 +8,7 @@ from math import log
 
 import numpy as np
 
-from autoseg.train.intensity import Floats, Transform, chosen_channels
+from autoseg.train.augmentation.intensity import Floats, Transform, chosen_channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

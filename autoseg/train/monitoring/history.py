@@ -12,7 +12,7 @@ from typing import Any
 from autoseg.core.artifact import Frozen
 from autoseg.core.words import duration, size_in_words
 from autoseg.io.atomic import write_text
-from autoseg.train.side_files import RunLog
+from autoseg.train.monitoring.side_files import RunLog
 
 SMOOTHING = 0.9
 

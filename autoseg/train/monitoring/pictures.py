@@ -12,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from autoseg.train.batch_pool import end_with_parent, interrupts_held_off, one_thread_each
-from autoseg.train.side_files import SideFiles
+from autoseg.train.monitoring.side_files import SideFiles
 
 
 class Pictures:

@@ -1,0 +1,1 @@
+"""What happens to a patch between disk and network."""
