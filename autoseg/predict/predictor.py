@@ -16,7 +16,7 @@ from autoseg.core.plan import Configuration, Recipe
 from autoseg.core.progress import Progress, silent
 from autoseg.core.words import counted
 from autoseg.errors import DataError
-from autoseg.imaging.prepare import Prepared, prepare, restore_argmax
+from autoseg.imaging.prepare import Prepared, prepare, restore_indices
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import predict_logits
 
@@ -67,7 +67,7 @@ class Predictor:
         """
         self._check(image)
         prepared = prepare(image.array, image.geometry.spacing, self.recipe)
-        indices = restore_argmax(self.logits(prepared, progress), prepared.trace)
+        indices = restore_indices(self.logits(prepared, progress), prepared.trace, self.labels)
         return LabelMap(array=self.labels.to_values(indices), geometry=image.geometry)
 
     def logits(self, prepared: Prepared, progress: Progress = silent) -> npt.NDArray[np.float32]:

@@ -178,7 +178,7 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     planned = load_planned(task, request.plan)
     dataset, fingerprint, plan = planned.dataset, planned.fingerprint, planned.plan
     configuration = planned_configuration(plan, request.configuration)
-    _refuse_impossible(configuration, dataset, request)
+    _refuse_impossible(configuration, request)
     spec = request.changes.applied_to(configuration.training)
     _check_names(configuration, spec)
     spec = _with_mirroring_as_trained(configuration, spec)
@@ -194,18 +194,11 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     )
 
 
-def _refuse_impossible(
-    configuration: Configuration, dataset: Dataset, request: TrainRequest
-) -> None:
+def _refuse_impossible(configuration: Configuration, request: TrainRequest) -> None:
     if configuration.previous is not None:
         raise AutosegError(
             f"training the cascade ({request.configuration}) is not possible yet",
             remedy="train 3d_fullres instead",
-        )
-    if dataset.labels.has_regions:
-        raise AutosegError(
-            "training on overlapping structures (regions) is not possible yet",
-            place=dataset.name,
         )
 
 

@@ -205,7 +205,8 @@ def test_facts_are_gathered_from_fingerprint_and_prepared_cases():
     )
     fingerprint = Fingerprint(label_values=(0, 1, 2), cases=cases, intensities=())
     prepared = {"a": ((2, 3, 4), (5, 0)), "b": ((1, 2, 3), (6, 0)), "c": ((1, 1, 1), (0, 0))}
-    train, validation = gather(fingerprint, Split(train=("b", "a"), validation=("c",)), prepared, 2)
+    split = Split(train=("b", "a"), validation=("c",))
+    train, validation = gather(fingerprint, split, prepared, ((1,), (2,)))
     assert train.raw.tolist() == [[9, 0], [7, 2]]
     assert train.prepared.tolist() == [[6, 0], [5, 0]]
     assert train.sizes.tolist() == [6, 24]
