@@ -123,6 +123,8 @@ class Preparation:
         spacing: mm, ``(z, y, x)``.
         recipe: how; a recipe with two spacings is for slices, across which nothing is resampled.
         labels: signed indices ``(z, y, x)``, not changed; None if there are none.
+        ignore_index: label of voxels nobody annotated, if there is one: it says nothing about
+            where the non-zero region is.
 
     Attributes:
         trace: the way back.
@@ -140,6 +142,7 @@ class Preparation:
         spacing: Triple,
         recipe: Recipe,
         labels: Labels | None = None,
+        ignore_index: int | None = None,
     ) -> None:
         _check_fit(image, recipe, labels)
         self.trace, mask = _lay_out(image, spacing, recipe)
@@ -149,7 +152,7 @@ class Preparation:
             cropped = _mark_outside(
                 crop(labels.transpose(recipe.transpose), self.trace.box), inside
             )
-            inside = cropped >= 0
+            inside = inside | ((cropped > 0) & (cropped != ignore_index))
             self.labels = resample_labels(cropped, *self._grid)
         self._channels = crop(_transposed_channels(image, recipe.transpose), self.trace.box)
         self._masks = [inside if masked else None for masked in recipe.use_mask_for_norm]

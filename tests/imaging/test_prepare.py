@@ -248,6 +248,20 @@ def test_two_dimensional_images_stay_one_slice():
     assert restored.shape == (1, 30, 20)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.3, 1.1, 0.9)])
+def test_what_nobody_annotated_says_nothing_about_the_non_zero_region(phantom, spacing):
+    """Else an image would be normalized otherwise in training than when it is predicted."""
+    how = recipe(spacing, "zscore", mask=True)
+    sparse = np.full_like(phantom.labels, 3)
+    sparse[10:14] = phantom.labels[10:14]
+    case = Preparation(phantom.image, (1.0, 1.0, 1.0), how, sparse, ignore_index=3)
+    without = Preparation(phantom.image, (1.0, 1.0, 1.0), how)
+    np.testing.assert_array_equal(
+        np.concatenate(list(case.slabs()), axis=1), np.concatenate(list(without.slabs()), axis=1)
+    )
+    assert set(np.unique(case.labels)) == {0, 1, 2, 3}
+
+
 def test_all_zero_images_are_not_cropped():
     result = prepare(np.zeros((1, 4, 5, 6), np.float32), (1.0, 1.0, 1.0), recipe((1.0, 1.0, 1.0)))
     assert result.image.shape == (1, 4, 5, 6)

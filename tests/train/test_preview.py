@@ -233,3 +233,55 @@ def test_the_number_of_patches_is_bounded_however_large_the_case(tmp_path, patch
     view = choose_view(store, "a", patch_size, LABELS)
     previewer(store, view, network, patch_size).rows(epoch=1)
     assert 0 < network.num_patches <= 27
+
+
+REGIONS = LabelSpace(
+    structures=(Structure(name="liver", values=(1, 2)), Structure(name="vessel", values=(2,))),
+    output_values=(1, 2),
+)
+
+
+class RegionsByIntensity(nn.Module):
+    """Liver where the intensity is above a half, vessel above one and a half."""
+
+    def forward(self, batch):
+        return torch.cat([batch - 0.5, batch - 1.5], dim=1)
+
+
+def add_case_of_regions(folder, name, labels, image):
+    positions = [np.flatnonzero(np.isin(labels, indices)) for indices in ((1, 2), (2,))]
+    info = CaseInfo(
+        name=name,
+        source="0",
+        shape=labels.shape,
+        trace={"target_spacing": SPACING},
+        position_counts=tuple(map(len, positions)),
+        label_voxels=(int((labels == 1).sum()), int((labels == 2).sum())),
+    )
+    write_case(folder, name, [image.astype(np.float32)], labels, positions, info, (4, 8, 8))
+    return CaseStore(folder)
+
+
+def test_regions_are_drawn_one_over_the_other_and_scored_as_unions(tmp_path):
+    labels = volume()
+    image = np.maximum(labels, 0)[np.newaxis].copy()
+    image[0, 9, 10:12, 8:11] = 1
+    store = add_case_of_regions(tmp_path, "a", labels, image)
+    assert choose_case(store, ["a"], REGIONS) == "a"
+    view = choose_view(store, "a", (8, 16, 24), REGIONS)
+    first, *_ = rows = previewer(
+        store, view, RegionsByIntensity(), (8, 16, 24), labels=REGIONS
+    ).rows(epoch=5)
+    for row, number in zip(rows, view.slices, strict=True):
+        assert np.array_equal(panels(row)["prediction"][0], image[0, number])
+    assert first.title.endswith("liver 1.000  vessel 0.400")
+
+
+def test_the_rarest_region_decides_about_the_slices(tmp_path):
+    """By its voxels, not by those of the label whose number it has."""
+    labels = np.zeros((12, 30, 40), dtype=np.int16)
+    labels[1:3, 4:14, 6:8] = 1
+    labels[6:9, 4:14, 6:30] = 2
+    store = add_case_of_regions(tmp_path, "a", labels, labels[np.newaxis])
+    view = choose_view(store, "a", (12, 30, 40), REGIONS)
+    assert view.slices[0] in (6, 7, 8)
