@@ -259,6 +259,18 @@ def test_half_precision_logits_of_regions_are_reckoned_with_in_float32(name, kin
     assert torch.equal(half.grad, full.grad.to(kind))
 
 
+@each_loss
+def test_the_order_of_the_memory_does_not_matter(name):
+    logits, labels = drawn(dtype=torch.float32)
+    last = logits.contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    first = logits.clone().requires_grad_()
+    value, same = make(name)(first, labels, KNOWN), make(name)(last, labels, KNOWN)
+    value.backward()
+    same.backward()
+    torch.testing.assert_close(value, same)
+    torch.testing.assert_close(first.grad, last.grad)
+
+
 @pytest.mark.parametrize("piece", [9, 50])
 def test_sums_of_regions_do_not_depend_on_the_pieces(monkeypatch, piece):
     logits, labels = drawn()
