@@ -41,12 +41,19 @@ class Part:
         prepared: the same after resampling.
         sizes: voxels of each prepared case.
         blank: whether a structure lies where all channels are 0, ``(cases, structures)``.
+        annotated: whether a case is annotated for a structure, ``(cases, structures)``; None if
+            all are for all.
     """
 
     raw: Counts
     prepared: Counts
     sizes: Counts
     blank: npt.NDArray[np.bool_]
+    annotated: npt.NDArray[np.bool_] | None = None
+
+    def num_annotated(self, structure: int) -> int:
+        """Number of cases that are annotated for a structure, by its number from 0."""
+        return len(self) if self.annotated is None else int(self.annotated[:, structure].sum())
 
     def num_with(self, structure: int) -> int:
         """Number of cases whose files have a structure, by its number from 0."""
@@ -86,6 +93,7 @@ def gather_part(
     cases: Iterable[str],
     prepared: Mapping[str, tuple[Shape, Sequence[int]]],
     num_structures: int,
+    annotated: Mapping[str, Sequence[bool]] | None = None,
 ) -> Part:
     """Collect what some cases hold.
 
@@ -94,6 +102,7 @@ def gather_part(
         cases: names, at least one.
         prepared: shape and voxels of each index 1..n of the prepared cases, by name.
         num_structures: n.
+        annotated: whether it is for each structure, of the cases that are not for all.
     """
     measured = {case.name: case for case in fingerprint.cases}
     names = list(cases)
@@ -104,6 +113,9 @@ def gather_part(
         prepared=np.array(kept, dtype=np.int64),
         sizes=np.array([prod(prepared[name][0]) for name in names], dtype=np.int64),
         blank=np.array([_blank(measured[name], num_structures) for name in names]),
+        annotated=None
+        if not annotated
+        else np.array([annotated.get(name, (True,) * num_structures) for name in names]),
     )
 
 
@@ -112,10 +124,11 @@ def gather(
     split: Split,
     prepared: Mapping[str, tuple[Shape, Sequence[int]]],
     num_structures: int,
+    annotated: Mapping[str, Sequence[bool]] | None = None,
 ) -> tuple[Part, Part]:
     """What the training and the validation cases of a fold hold; as for ``gather_part``."""
-    train = gather_part(fingerprint, split.train, prepared, num_structures)
-    return train, gather_part(fingerprint, split.validation, prepared, num_structures)
+    train = gather_part(fingerprint, split.train, prepared, num_structures, annotated)
+    return train, gather_part(fingerprint, split.validation, prepared, num_structures, annotated)
 
 
 def stuck(rows: Sequence[Mapping[str, Any]], warned: Iterable[str]) -> list[str]:
@@ -171,6 +184,16 @@ def explain(facts: Facts, structure: int, *, patient: bool) -> str | None:
     return f"the Dice of {facts.names[structure]} stays 0: {found}"
 
 
+def _annotated_in_no_training_case(facts: Facts, structure: int) -> str | None:
+    if facts.train.num_annotated(structure):
+        return None
+    return (
+        f"it is annotated in no training case ({facts.validation.num_annotated(structure)} of "
+        f"{len(facts.validation)} validation cases are annotated for it), so nothing tells the "
+        "network what it is; deal other folds in splits.json, or annotate it in more cases"
+    )
+
+
 def _absent_from_training(facts: Facts, structure: int) -> str | None:
     if facts.train.num_with(structure):
         return None
@@ -178,7 +201,7 @@ def _absent_from_training(facts: Facts, structure: int) -> str | None:
     if facts.validation.num_with(structure):
         elsewhere = f", but in {_cases_with(facts.validation, structure)} validation cases"
     return (
-        f"it is in none of the {len(facts.train)} training cases{elsewhere}; deal other folds "
+        f"it is in none of the {_training_cases(facts, structure)}{elsewhere}; deal other folds "
         "in splits.json, or check that its label value is the one in the files"
     )
 
@@ -211,9 +234,10 @@ def _on_blank_image(facts: Facts, structure: int) -> str | None:
 def _absent_from_validation(facts: Facts, structure: int) -> str | None:
     if facts.validation.num_with(structure):
         return None
+    verb = "in" if facts.validation.num_annotated(structure) else "annotated in"
     return (
-        f"it is in none of the {len(facts.validation)} validation cases, so nobody can tell how "
-        f"well it is learnt (it is in {_cases_with(facts.train, structure)} training cases); "
+        f"it is {verb} none of the {len(facts.validation)} validation cases, so nobody can tell "
+        f"how well it is learnt (it is in {_cases_with(facts.train, structure)} training cases); "
         "deal other folds in splits.json"
     )
 
@@ -257,10 +281,10 @@ def _taken_for_another(facts: Facts, structure: int) -> str | None:
 
 def _in_few_cases(facts: Facts, structure: int) -> str | None:
     count = facts.train.num_with(structure)
-    if count > _RARE_CASES * len(facts.train):
+    if count > _RARE_CASES * facts.train.num_annotated(structure):
         return None
     return (
-        f"it is in only {count} of the {len(facts.train)} training cases; annotate more cases "
+        f"it is in only {count} of the {_training_cases(facts, structure)}; annotate more cases "
         "that have it"
     )
 
@@ -280,6 +304,7 @@ def _drowned(facts: Facts, structure: int) -> str | None:
 _Reason = Callable[[Facts, int], str | None]
 
 _PROVEN: tuple[_Reason, ...] = (
+    _annotated_in_no_training_case,
     _absent_from_training,
     _lost_in_preparation,
     _on_blank_image,
@@ -290,7 +315,14 @@ _LIKELY: tuple[_Reason, ...] = (_too_short, _taken_for_another, _in_few_cases, _
 
 
 def _share(facts: Facts, structure: int) -> float:
-    return float(facts.train.prepared[:, structure].sum() / facts.train.sizes.sum())
+    train = facts.train
+    sizes = train.sizes if train.annotated is None else train.sizes[train.annotated[:, structure]]
+    return float(train.prepared[:, structure].sum() / sizes.sum())
+
+
+def _training_cases(facts: Facts, structure: int) -> str:
+    count = facts.train.num_annotated(structure)
+    return f"{count} training cases{'' if count == len(facts.train) else ' annotated for it'}"
 
 
 def _cases_with(part: Part, structure: int) -> str:

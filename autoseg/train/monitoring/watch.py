@@ -8,6 +8,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from autoseg.core.annotation import known_outputs
 from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Recipe
 from autoseg.figures.curves import save_curves
@@ -178,7 +179,12 @@ def _facts(inputs: TrainingInputs, confusion: npt.NDArray[np.int64], steps: int)
     cases = {*inputs.split.train, *inputs.split.validation}
     infos = {case: inputs.store.info(case) for case in cases}
     prepared = {case: (info.shape, info.label_voxels) for case, info in infos.items()}
-    train, validation = gather(inputs.fingerprint, inputs.split, prepared, len(names))
+    labels = inputs.dataset.labels
+    annotated = {
+        case: known_outputs(labels, which)[-len(names) :]  # without the background
+        for case, which in inputs.annotated.items()
+    }
+    train, validation = gather(inputs.fingerprint, inputs.split, prepared, len(names), annotated)
     return Facts(
         names=names,
         train=train,
