@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +206,9 @@ def _unannotated(dataset: Dataset, case: Case, measured: CaseFingerprint) -> str
     ]
     values = ", ".join(str(labels.values[index]) for index in indices)
     noun = "label" if len(indices) == 1 else "labels"
-    return f"{_quoted(names)} ({noun} {values}); annotated are {_quoted(case.annotated or ())}"
+    annotated = _listed([f"'{name}'" for name in case.annotated or ()])
+    found = _listed([f"'{name}'" for name in names])
+    return f"{found} ({noun} {values}); annotated: {annotated}"
 
 
 def _never_annotated(dataset: Dataset) -> Iterator[Problem]:
@@ -249,10 +251,6 @@ def _of_image(kind: str, finding: str, dataset: Dataset, case: Case, channel: in
     paths = dataset.image_paths(case)
     file: Path = paths[channel] if channel < len(paths) else paths[0]
     return Problem(kind=kind, finding=finding, case=case.name, file=file)
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def _listed(names: list[str]) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NOT_ANNOTATED = "n.a."
 """Stands in tables for the scores of a structure that a case is not annotated for."""
 
+MOST_NAMED = 6
+
 PLAIN_LINES = 10
 
 PLAIN_FROM_S = 20.0
@@ -193,12 +195,14 @@ def print_report(report: Report, most_cases: int = 12) -> None:
 def _explain_partial_labels(report: Report) -> None:
     """Say what the means are over, where cases are not annotated for all structures."""
     total = len(report.cases)
-    counts = [(name, report.num_annotated(name)) for name in report.structures]
-    partial = [f"{name} {count}" for name, count in counts if count < total]
+    counts = [(report.num_annotated(name), name) for name in report.structures]
+    partial = [f"{count} for {name}" for count, name in counts if count < total]
     if partial:
+        more = len(partial) - MOST_NAMED
+        told = [*partial[:MOST_NAMED], *([f"{more} more structures"] if more > 0 else [])]
         typer.echo(
-            f"({NOT_ANNOTATED}: not annotated in the case and left out of the means; annotated, of "
-            f"{counted(total, 'case')}: {', '.join(partial)})"
+            f"({NOT_ANNOTATED}: not annotated in the case; of {counted(total, 'case')} annotated: "
+            f"{', '.join(told)})"
         )
 
 

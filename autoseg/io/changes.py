@@ -1,4 +1,4 @@
-"""Cases that came, went or changed since a task was planned, noticed by the stages after planning."""
+"""Cases that came, went or changed since a task was planned, as later stages notice it."""
 
 from __future__ import annotations
 
