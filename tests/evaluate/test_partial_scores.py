@@ -91,8 +91,8 @@ def test_other_files_count_as_those_of_a_task_only_if_it_is_named(pair, tmp_path
     assert by_file.annotated is None
     assert caplog.messages == [
         (
-            "1 reference is named like a case of Joined that is not annotated for all structures, but "
-            "scored in all: --task Joined leaves those structures out"
+            "1 reference is named like a case of Joined that is not annotated for all structures, "
+            "but scored in all: --task Joined leaves those structures out"
         )
     ]
 

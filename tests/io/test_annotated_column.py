@@ -75,8 +75,8 @@ def test_unknown_names_are_told_with_their_line_and_the_right_ones(tmp_path):
             "kidney, liver, right kidney); divide several by '|'"
         ),
         (
-            "line 4: annotated: no structure named 'liver,left kidney'; did you mean 'left kidney'? "
-            "(available: left kidney, liver, right kidney); divide several by '|'"
+            "line 4: annotated: no structure named 'liver,left kidney'; did you mean 'left "
+            "kidney'? (available: left kidney, liver, right kidney); divide several by '|'"
         ),
         "line 5: annotated: '| |' names no structure; leave the cell empty if all were annotated",
     ]
