@@ -79,8 +79,9 @@ class Batch:
         images: float32 ``(batch, channels, *patch)``.
         labels: int16 ``(batch, *patch)`` indices.
         cases: name of each sample's case.
-        known: bool ``(batch, num_outputs)``, whether an output was annotated in the sample's case;
-            None for all.
+        known: ``(batch, outputs of the network)``, whether the class or region was annotated in
+            the sample's case, the background always being; None if all were. Where a class was
+            not, background means background or any such class.
     """
 
     images: npt.NDArray[np.float32]

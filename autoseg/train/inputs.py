@@ -139,6 +139,14 @@ class TrainingInputs:
         """What is annotated in those cases of the fold that are not annotated for everything."""
         return partly_annotated(self.cases_of({*self.split.train, *self.split.validation}))
 
+    @property
+    def known_outputs(self) -> dict[str, tuple[bool, ...]]:
+        """Which outputs of the network those cases are annotated for."""
+        labels, annotated = self.dataset.labels, self.annotated
+        # One tuple for all cases that are alike: it is sent to every process.
+        known = {which: known_outputs(labels, which) for which in set(annotated.values())}
+        return {case: known[which] for case, which in annotated.items()}
+
     def cases_of(self, names: Collection[str]) -> list[Case]:
         """The cases of some names, in the data set's order."""
         return [case for case in self.dataset.cases if case.name in names]
@@ -159,16 +167,14 @@ class TrainingInputs:
             masked_channels=tuple(i for i, used in enumerate(planned.use_mask_for_norm) if used),
             seed=self.spec.seed,
             part=part,
-            known=self._known_outputs(cases),
+            known=self._known_in(cases),
         )
 
-    def _known_outputs(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
-        annotated, labels = self.annotated, self.dataset.labels
-        if not annotated.keys() & set(cases):
+    def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
+        known, everything = self.known_outputs, (True,) * self.dataset.labels.num_outputs
+        if not known.keys() & set(cases):
             return None
-        # One tuple for all cases that are alike: it is sent to every process.
-        known = {which: known_outputs(labels, which) for which in {None, *annotated.values()}}
-        return tuple(known[annotated.get(case)] for case in cases)
+        return tuple(known.get(case, everything) for case in cases)
 
     def model(self, request: TrainRequest, weights: str) -> Model:
         """The model file of a finished fold, whose weights lie beside it."""

@@ -6,7 +6,15 @@ import pytest
 from autoseg.core.dataset import Split
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, StructureMeasure
 from autoseg.core.plan import TrainingSpec
-from autoseg.train.monitoring.stuck import Facts, Part, explain, gather, is_time, stuck
+from autoseg.train.monitoring.stuck import (
+    Facts,
+    Part,
+    explain,
+    gather,
+    is_time,
+    stuck,
+    with_annotated,
+)
 
 NAMES = ("liver", "vessel")
 VESSEL = 1
@@ -89,6 +97,19 @@ def test_the_share_of_a_structure_is_that_of_the_cases_annotated_for_it():
     text = reason(train=part([12] * 10 + [0] * 10))
     assert text is not None
     assert "only 0.06% of the voxels" in text
+
+
+def test_facts_know_what_their_cases_are_annotated_for_in_order():
+    known = {"b": (True, True, False), "e": (True, False, True)}
+    split = Split(train=("c", "b"), validation=("e",))
+    plain = facts(train=part([1, 2]), validation=part([3]))
+    told = with_annotated(plain, split, known)
+    assert told.train.annotated is not None
+    assert told.validation.annotated is not None
+    assert told.train.annotated.tolist() == [[True, True], [True, False]]
+    assert told.validation.annotated.tolist() == [[False, True]]
+    assert [told.train.num_annotated(structure) for structure in (0, 1)] == [2, 1]
+    assert with_annotated(plain, split, {}) is plain
 
 
 def test_a_structure_that_resampling_swallows_is_named_with_spacing_and_sizes():
@@ -251,30 +272,3 @@ def test_facts_are_gathered_from_fingerprint_and_prepared_cases():
     assert train.blank.tolist() == [[False, False], [False, True]]
     assert validation.raw.tolist() == [[0, 0]]
     assert replace(train).num_with(1) == 1
-
-
-def test_what_cases_are_annotated_for_is_gathered_in_their_order():
-    cases = [
-        CaseFingerprint(
-            name=name,
-            shape=(2, 3, 4),
-            spacing=(1.0, 1.0, 1.0),
-            relative_size=1.0,
-            label_voxels=(5, 0),
-            original_shape=(2, 3, 4),
-            orientation="SPL",
-            channels=(),
-            structures=(None, None),
-            files=(),
-        )
-        for name in "abc"
-    ]
-    fingerprint = Fingerprint(label_values=(0, 1, 2), cases=tuple(cases), intensities=())
-    prepared = dict.fromkeys("abc", ((2, 3, 4), (5, 0)))
-    split = Split(train=("c", "a"), validation=("b",))
-    train, validation = gather(fingerprint, split, prepared, 2, {"a": (True, False)})
-    assert train.annotated is not None
-    assert train.annotated.tolist() == [[True, True], [True, False]]
-    assert (train.num_annotated(0), train.num_annotated(1)) == (2, 1)
-    assert validation.num_annotated(1) == 1
-    assert gather(fingerprint, split, prepared, 2)[0].annotated is None

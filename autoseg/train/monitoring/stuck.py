@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -93,7 +93,6 @@ def gather_part(
     cases: Iterable[str],
     prepared: Mapping[str, tuple[Shape, Sequence[int]]],
     num_structures: int,
-    annotated: Mapping[str, Sequence[bool]] | None = None,
 ) -> Part:
     """Collect what some cases hold.
 
@@ -102,7 +101,6 @@ def gather_part(
         cases: names, at least one.
         prepared: shape and voxels of each index 1..n of the prepared cases, by name.
         num_structures: n.
-        annotated: whether it is for each structure, of the cases that are not for all.
     """
     measured = {case.name: case for case in fingerprint.cases}
     names = list(cases)
@@ -113,9 +111,6 @@ def gather_part(
         prepared=np.array(kept, dtype=np.int64),
         sizes=np.array([prod(prepared[name][0]) for name in names], dtype=np.int64),
         blank=np.array([_blank(measured[name], num_structures) for name in names]),
-        annotated=None
-        if not annotated
-        else np.array([annotated.get(name, (True,) * num_structures) for name in names]),
     )
 
 
@@ -124,11 +119,10 @@ def gather(
     split: Split,
     prepared: Mapping[str, tuple[Shape, Sequence[int]]],
     num_structures: int,
-    annotated: Mapping[str, Sequence[bool]] | None = None,
 ) -> tuple[Part, Part]:
     """What the training and the validation cases of a fold hold; as for ``gather_part``."""
-    train = gather_part(fingerprint, split.train, prepared, num_structures, annotated)
-    return train, gather_part(fingerprint, split.validation, prepared, num_structures, annotated)
+    train = gather_part(fingerprint, split.train, prepared, num_structures)
+    return train, gather_part(fingerprint, split.validation, prepared, num_structures)
 
 
 def stuck(rows: Sequence[Mapping[str, Any]], warned: Iterable[str]) -> list[str]:
@@ -146,6 +140,27 @@ def stuck(rows: Sequence[Mapping[str, Any]], warned: Iterable[str]) -> list[str]
         for name in rows[-1]["dice"]
         if name not in told and all((row["dice"].get(name) or 0.0) < NOTHING for row in rows)
     ]
+
+
+def with_annotated(facts: Facts, split: Split, known: Mapping[str, Sequence[bool]]) -> Facts:
+    """The facts with what the cases are annotated for.
+
+    Args:
+        facts: what else is known.
+        split: who trains and who is held out, in the order of the facts.
+        known: of the cases that are not annotated for everything, whether they are for each
+            output of the network; what comes before the structures is not looked at.
+    """
+    count = len(facts.names)
+
+    def part(names: Sequence[str], what: Part) -> Part:
+        rows = [known.get(name, (True,) * count)[-count:] for name in names]
+        return replace(what, annotated=np.array(rows, dtype=np.bool_))
+
+    if not known:
+        return facts
+    train, validation = part(split.train, facts.train), part(split.validation, facts.validation)
+    return replace(facts, train=train, validation=validation)
 
 
 def is_time(steps: int, progress: float, *, over: bool) -> bool:

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from autoseg.core.annotation import known_outputs
 from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Recipe
 from autoseg.figures.curves import save_curves
@@ -24,7 +23,7 @@ from autoseg.train.monitoring.pictures import Pictures
 from autoseg.train.monitoring.preview import Previewer, choose_case, choose_view
 from autoseg.train.monitoring.scalars import Scalars
 from autoseg.train.monitoring.side_files import SideFiles
-from autoseg.train.monitoring.stuck import Facts, explain, gather, is_time, stuck
+from autoseg.train.monitoring.stuck import Facts, explain, gather, is_time, stuck, with_annotated
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +162,7 @@ class Watch:
         steps = sum(row["steps"] for row in rows)
         over = state.epoch + 1 >= state.last_epoch or state.time_is_up
         facts = _facts(self._inputs, confusion, steps)
+        facts = with_annotated(facts, self._inputs.split, self._inputs.known_outputs)
         patient = not is_time(steps, state.progress, over=over)
         reasons = {name: explain(facts, facts.names.index(name), patient=patient) for name in found}
         return {name: reason for name, reason in reasons.items() if reason is not None}
@@ -179,12 +179,7 @@ def _facts(inputs: TrainingInputs, confusion: npt.NDArray[np.int64], steps: int)
     cases = {*inputs.split.train, *inputs.split.validation}
     infos = {case: inputs.store.info(case) for case in cases}
     prepared = {case: (info.shape, info.label_voxels) for case, info in infos.items()}
-    labels = inputs.dataset.labels
-    annotated = {
-        case: known_outputs(labels, which)[-len(names) :]  # without the background
-        for case, which in inputs.annotated.items()
-    }
-    train, validation = gather(inputs.fingerprint, inputs.split, prepared, len(names), annotated)
+    train, validation = gather(inputs.fingerprint, inputs.split, prepared, len(names))
     return Facts(
         names=names,
         train=train,
