@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from pydantic import ValidationError
 
-from autoseg.core.annotation import known_outputs, partly_annotated
+from autoseg.core.annotation import known_outputs, left_out, partly_annotated
 from autoseg.core.dataset import Case, Dataset, Split
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
@@ -146,6 +146,10 @@ class TrainingInputs:
         # One tuple for all cases that are alike: it is sent to every process.
         known = {which: known_outputs(labels, which) for which in set(annotated.values())}
         return {case: known[which] for case, which in annotated.items()}
+
+    def not_annotated(self, case: str) -> tuple[str, ...]:
+        """Names of the structures that a case of the fold is not annotated for."""
+        return left_out(self.dataset.labels, self.annotated.get(case))
 
     def cases_of(self, names: Collection[str]) -> list[Case]:
         """The cases of some names, in the data set's order."""

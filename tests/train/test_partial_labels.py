@@ -22,6 +22,7 @@ from autoseg.preprocess.stage import preprocess_task
 from autoseg.train import checkpoint
 from autoseg.train.batches import make_batch
 from autoseg.train.inputs import load_inputs
+from autoseg.train.monitoring.pictures import Pictures
 from autoseg.train.stage import train_fold
 
 SMALL = PlanRequest(base_features=4)
@@ -194,3 +195,20 @@ def test_training_without_an_annotation_of_a_structure_warns(own, caplog):
         "no training case is annotated for core: nothing tells the network what that is, and what "
         "it says of it means nothing; deal other folds in splits.json, or annotate it in more cases"
     ) in caplog.messages
+
+
+def test_a_preview_gives_no_dice_to_what_its_case_is_not_annotated_for(own, monkeypatch):
+    _, task = own
+    splits = json.loads(task.splits_file.read_text())
+    splits["folds"][0] = {
+        "train": [name for name in case_names() if name != "ball_01"],
+        "validation": ["ball_01"],
+    }
+    task.splits_file.write_text(json.dumps(splits))
+    drawn = []
+    monkeypatch.setattr(Pictures, "ask", lambda _, *what: drawn.append(what))
+    assert train_fold(task, request(**SHORT, preview_every=1))
+    ((_, _, _, rows, _),) = [what for what in drawn if what[0] == "previews"]
+    assert rows[0].title.startswith("ball_01, slice")
+    assert "shell" in rows[0].title
+    assert "core" not in rows[0].title

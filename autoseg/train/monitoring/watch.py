@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,8 @@ class Watch:
         if not self._preview_every or epoch % self._preview_every:
             return
         with self._side_files.writing("previews"):
-            self._previewer = self._previewer or _previewer(self._inputs, self._session)
+            if self._previewer is None:
+                self._previewer = _for_case(_previewer(self._inputs, self._session), self._inputs)
             rows = self._previewer.rows(epoch)
             names = self._previewer.names
             self._pictures.ask("previews", save_overlay, self._folder.preview(epoch), rows, names)
@@ -206,6 +208,12 @@ def _previewer(inputs: TrainingInputs, session: Session) -> Previewer:
         masked_channels=inputs.batches("validation").masked_channels,
         is_colour=is_colour(inputs.recipe),
     )
+
+
+def _for_case(previewer: Previewer, inputs: TrainingInputs) -> Previewer:
+    """A previewer that leaves out what the case it shows is not annotated for."""
+    unknown = inputs.not_annotated(previewer.view.case)
+    return replace(previewer, view=replace(previewer.view, not_annotated=unknown))
 
 
 def is_colour(recipe: Recipe) -> bool:
