@@ -20,7 +20,7 @@ from autoseg.core.words import counted
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
-    from autoseg.core.labels import LabelSpace
+    from autoseg.core.dataset import Dataset
     from autoseg.init.stage import Described
 
 _MOST_FILES_NAMED = 3
@@ -80,10 +80,13 @@ def evaluate(
     set_up_logging(verbose, quiet)
     from autoseg.evaluate.stage import evaluate_folders
 
-    labels = _labels_of(workspace, task)
+    dataset = _dataset_of(workspace, task)
+    labels = None if dataset is None else dataset.labels
     with progress_bar("scoring", quiet) as progress:
         scored = evaluate_folders(
-            predictions, references, labels, workers, progress, must_fit=task is not None
+            *(predictions, references, labels, workers, progress),
+            must_fit=task is not None,
+            dataset=dataset,
         )
     print_report(scored.report)
     if not quiet:
@@ -192,12 +195,12 @@ def _print_labels(described: Described) -> None:
         typer.echo(f"  label {labels.ignore} ignore")
 
 
-def _labels_of(workspace: Path | None, task: str | None) -> LabelSpace | None:
-    """What the label values of the current task mean, if there is one."""
+def _dataset_of(workspace: Path | None, task: str | None) -> Dataset | None:
+    """The data of the current task, if there is one: they say what label values mean."""
     from autoseg.io.task import load_dataset
     from autoseg.io.workspace import find_workspace
 
     place = find_workspace(workspace)
     if task is None and not place.current_file.is_file():
         return None
-    return load_dataset(place.resolve_task(task)).labels
+    return load_dataset(place.resolve_task(task))

@@ -22,10 +22,17 @@ class Scores(Frozen):
 
 
 class CaseScores(Frozen):
-    """All structures of one case, by structure name."""
+    """The structures of one case, by structure name.
+
+    Attributes:
+        name: of the case.
+        structures: scores of the structures its reference is annotated for.
+        not_annotated: names of the others, of which nobody knows where they are.
+    """
 
     name: str
     structures: dict[str, Scores]
+    not_annotated: tuple[str, ...] = ()
 
     @property
     def mean_dice(self) -> float | None:
@@ -57,6 +64,10 @@ class Report(Artifact):
         """Mean IoU of a structure over the cases where it is defined, or None."""
         return self._mean("iou", structure)
 
+    def num_annotated(self, structure: str) -> int:
+        """Number of cases whose reference is annotated for a structure."""
+        return sum(structure not in case.not_annotated for case in self.cases)
+
     @property
     def mean_foreground_dice(self) -> float | None:
         """Mean over structures of their mean Dice; a structure defined nowhere does not count."""
@@ -65,6 +76,7 @@ class Report(Artifact):
         return fmean(defined) if defined else None
 
     def _mean(self, metric: str, structure: str) -> float | None:
-        values = [getattr(case.structures[structure], metric) for case in self.cases]
+        scored = [case for case in self.cases if structure in case.structures]
+        values = [getattr(case.structures[structure], metric) for case in scored]
         defined = [value for value in values if value is not None]
         return fmean(defined) if defined else None

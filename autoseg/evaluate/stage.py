@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from autoseg.core.annotation import left_out
+from autoseg.core.dataset import Dataset
 from autoseg.core.image import LabelMap
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.metrics import CaseScores, Report, Scores
 from autoseg.core.progress import Progress, silent
+from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.evaluate.overlap import score_case
 from autoseg.io import artifacts
@@ -28,16 +31,25 @@ ALIGNED_VOX = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A prediction and its reference."""
+    """A prediction and its reference.
+
+    Attributes:
+        name: of the case.
+        prediction: a label map.
+        reference: a label map.
+        annotated: names of the structures the reference is annotated for; None for all.
+    """
 
     name: str
     prediction: Path
     reference: Path
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scored:
     scores: dict[str, Scores]
+    not_annotated: tuple[str, ...]
     aligned: bool
 
 
@@ -57,6 +69,7 @@ def evaluate_folders(
     progress: Progress = silent,
     *,
     must_fit: bool = True,
+    dataset: Dataset | None = None,
 ) -> Evaluated:
     """Score a folder of predictions; ``report.json`` goes into it.
 
@@ -68,6 +81,8 @@ def evaluate_folders(
         progress: called after each case.
         must_fit: whether label maps with other values are an error; else the values found
             count, as without ``labels``.
+        dataset: of the task; its cases say what their label maps are annotated for. With
+            ``must_fit`` references are taken for label maps of the cases they are named like.
 
     Returns:
         The scores and where they were written.
@@ -79,6 +94,8 @@ def evaluate_folders(
     if labels is not None and not must_fit and not _fits(labels, pairs[0]):
         logger.info("the label values are not those of the current task: named by their values")
         labels = None
+    if labels is not None and dataset is not None:
+        pairs = with_annotated(pairs, dataset, by_name=must_fit)
     path = predictions / REPORT_NAME
     return Evaluated(report=evaluate_pairs(pairs, labels, path, workers, progress), path=path)
 
@@ -112,6 +129,40 @@ def match_folders(predictions: Path, references: Path) -> list[Pair]:
         Pair(name=name, prediction=path, reference=known[name])
         for name, path in sorted(predicted.items())
     ]
+
+
+def with_annotated(pairs: Sequence[Pair], dataset: Dataset, *, by_name: bool) -> list[Pair]:
+    """Pairs that know what their references are annotated for.
+
+    Args:
+        pairs: predictions and references.
+        dataset: the label maps of whose cases the references may be.
+        by_name: whether a reference named like a case is taken for that case's label map; else
+            it must be that file, and others of such a name are told.
+
+    Returns:
+        The pairs in the same order.
+    """
+    partial = [case for case in dataset.cases if case.annotated is not None]
+    by_file = {dataset.label_path(case).resolve(): case.annotated for case in partial}
+    names = {case.name: case.annotated for case in partial}
+    found: list[Pair] = []
+    namesakes = 0
+    for pair in pairs:
+        annotated = by_file.get(pair.reference.resolve())
+        if annotated is None and by_name:
+            annotated = names.get(pair.name)
+        elif annotated is None:
+            namesakes += pair.name in names
+        found.append(replace(pair, annotated=annotated))
+    if namesakes:
+        logger.warning(
+            "%s named like a case of %s that is not annotated for all structures, but scored in "
+            "all: --task %s leaves those structures out",
+            *(f"{counted(namesakes, 'reference')} {'is' if namesakes == 1 else 'are'}",),
+            *(dataset.name, dataset.name),
+        )
+    return found
 
 
 def evaluate_pairs(
@@ -155,7 +206,10 @@ def evaluate_pairs(
         predictions=str(pairs[0].prediction.parent),
         references=str(pairs[0].reference.parent),
         structures=label_space.names,
-        cases=tuple(CaseScores(name=name, structures=value.scores) for name, value in scored),
+        cases=tuple(
+            CaseScores(name=name, structures=value.scores, not_annotated=value.not_annotated)
+            for name, value in scored
+        ),
     )
     artifacts.save(report_file, report)
     return report
@@ -177,7 +231,12 @@ def _score(job: tuple[Pair, LabelSpace]) -> _Scored:
         labels,
     )
     distance = reference.geometry.distance_vox(prediction.geometry)
-    return _Scored(scores=scores, aligned=distance < ALIGNED_VOX)
+    unknown = left_out(labels, pair.annotated)
+    return _Scored(
+        scores={name: value for name, value in scores.items() if name not in unknown},
+        not_annotated=unknown,
+        aligned=distance < ALIGNED_VOX,
+    )
 
 
 def _indices(label_map: LabelMap, labels: LabelSpace, path: Path) -> np.ndarray:

@@ -53,6 +53,8 @@ class BatchSpec:
         masked_channels: channels that are 0 outside the non-zero mask.
         seed: of the run.
         part: which stream of samples; validation samples are not varied.
+        known: which outputs of the network each of ``cases`` is annotated for; None where all
+            are for all.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class BatchSpec:
     masked_channels: tuple[int, ...]
     seed: int
     part: Part
+    known: tuple[tuple[bool, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,15 @@ def make_batch(
             note(index)
         samples.append(make_sample(spec, store, epoch, index))
     images, labels, cases = zip(*samples, strict=True)
-    return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases)
+    known = known_outputs_of(spec, cases)
+    return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases, known=known)
+
+
+def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """What ``Batch.known`` is for samples of some cases."""
+    if spec.known is None:
+        return None
+    return np.array([spec.known[spec.cases.index(case)] for case in cases], dtype=np.bool_)
 
 
 def make_sample(

@@ -37,6 +37,7 @@ class State(Artifact):
         configuration: what the plan said when the run was started.
         recipe: how its cases were prepared.
         split: who trains and who is held out.
+        annotated: what is annotated in those of its cases that are not annotated for everything.
         precision: number format, as probed when the run started.
         compiled: whether the network is compiled, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
@@ -54,6 +55,7 @@ class State(Artifact):
     configuration: Configuration
     recipe: Recipe
     split: Split
+    annotated: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     precision: Precision
     compiled: bool = False
     tensors: str = ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 
 from pydantic import ValidationError
 
-from autoseg.core.dataset import Dataset, Split
+from autoseg.core.annotation import known_outputs, left_out, partly_annotated
+from autoseg.core.dataset import Case, Dataset, Split
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
 from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
@@ -132,12 +134,34 @@ class TrainingInputs:
         """How the cases were prepared."""
         return self.store.manifest.recipe
 
+    @property
+    def annotated(self) -> dict[str, tuple[str, ...]]:
+        """What is annotated in those cases of the fold that are not annotated for everything."""
+        return partly_annotated(self.cases_of({*self.split.train, *self.split.validation}))
+
+    @property
+    def known_outputs(self) -> dict[str, tuple[bool, ...]]:
+        """Which outputs of the network those cases are annotated for."""
+        labels, annotated = self.dataset.labels, self.annotated
+        # One tuple for all cases that are alike: it is sent to every process.
+        known = {which: known_outputs(labels, which) for which in set(annotated.values())}
+        return {case: known[which] for case, which in annotated.items()}
+
+    def not_annotated(self, case: str) -> tuple[str, ...]:
+        """Names of the structures that a case of the fold is not annotated for."""
+        return left_out(self.dataset.labels, self.annotated.get(case))
+
+    def cases_of(self, names: Collection[str]) -> list[Case]:
+        """The cases of some names, in the data set's order."""
+        return [case for case in self.dataset.cases if case.name in names]
+
     def batches(self, part: Part) -> BatchSpec:
         """How batches of a part are drawn."""
         planned = self.configuration
+        cases = self.split.train if part == "train" else self.split.validation
         return BatchSpec(
             folder=self.store.folder,
-            cases=self.split.train if part == "train" else self.split.validation,
+            cases=cases,
             batch_size=planned.batch_size,
             patch_size=planned.patch_size,
             centre_on_annotated=self.dataset.labels.ignore is not None,
@@ -147,7 +171,14 @@ class TrainingInputs:
             masked_channels=tuple(i for i, used in enumerate(planned.use_mask_for_norm) if used),
             seed=self.spec.seed,
             part=part,
+            known=self._known_in(cases),
         )
+
+    def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
+        known, everything = self.known_outputs, (True,) * self.dataset.labels.num_outputs
+        if not known.keys() & set(cases):
+            return None
+        return tuple(known.get(case, everything) for case in cases)
 
     def model(self, request: TrainRequest, weights: str) -> Model:
         """The model file of a finished fold, whose weights lie beside it."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from autoseg.core.plan import Configuration, Recipe, TrainingSpec
-from autoseg.core.words import duration
+from autoseg.core.words import counted, duration
 from autoseg.errors import AutosegError
 from autoseg.io import bundle
 from autoseg.io.workspace import FoldFolder
@@ -24,6 +25,7 @@ from autoseg.train.loop import Session, measure_step_s
 from autoseg.train.objective.class_weights import class_weights
 from autoseg.train.objective.losses import LOSSES, LossOptions
 from autoseg.train.objective.optimizers import OPTIMIZERS
+from autoseg.train.partial_labels import tell_partial_labels
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +135,10 @@ def _begin(
         configuration=inputs.configuration,
         recipe=inputs.recipe,
         split=inputs.split,
+        annotated=inputs.annotated,
         precision=precision,
     )
+    tell_partial_labels(inputs.dataset.labels, inputs.cases_of(inputs.split.train))
     session = _session(inputs, state, device)
     measured = compile_if_it_pays(session, _batch_shape(inputs))
     if measured:
@@ -181,6 +185,35 @@ def refuse_other_recipe(
         )
 
 
+def refuse_other_annotation(
+    folder: FoldFolder, inputs: TrainingInputs, before: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Go on only with cases that are annotated for what they were when the run was begun.
+
+    Args:
+        folder: where the run lies.
+        inputs: what it would go on with.
+        before: by case, as ``TrainingInputs.annotated``.
+
+    Raises:
+        AutosegError: if it is another; how many cases, and which is the first.
+    """
+    now = inputs.annotated
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed:
+        was, is_now = (", ".join(which.get(changed[0], ("all",))) for which in (before, now))
+        raise AutosegError(
+            f"what {counted(len(changed), 'case')} of this fold {_are(changed)} annotated for has "
+            f"changed since the run was started ({changed[0]}: {was} -> {is_now})",
+            place=label(folder),
+            remedy="put it back in cases.csv and repeat autoseg plan, or start over with --restart",
+        )
+
+
+def _are(cases: Sequence[str]) -> str:
+    return "is" if len(cases) == 1 else "are"
+
+
 def label(folder: FoldFolder) -> str:
     """What messages call a run."""
     return f"{folder.configuration} {folder.fold} (plan {folder.plan}, run {folder.run})"
@@ -224,6 +257,7 @@ def _refuse_other_split(
             place=label(folder),
             remedy="restore splits.json, or start over with --restart",
         )
+    refuse_other_annotation(folder, inputs, state.annotated)
 
 
 def _check_precision(
