@@ -37,6 +37,7 @@ class State(Artifact):
         configuration: what the plan said when the run was started.
         recipe: how its cases were prepared.
         split: who trains and who is held out.
+        previous_weights: as in the model the run is to end with.
         precision: number format, as probed when the run started.
         compiled: whether the network is compiled, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
@@ -54,6 +55,7 @@ class State(Artifact):
     configuration: Configuration
     recipe: Recipe
     split: Split
+    previous_weights: dict[str, str] = Field(default_factory=dict)
     precision: Precision
     compiled: bool = False
     tensors: str = ""

@@ -194,6 +194,7 @@ def _previewer(inputs: TrainingInputs, session: Session) -> Previewer:
     names = class_names(inputs.dataset.labels)
     patch_size, store = inputs.configuration.patch_size, inputs.store
     case = choose_case(store, inputs.split.validation, len(names))
+    batches = inputs.batches("validation")
     return Previewer(
         network=session.network,
         device=session.device,
@@ -202,8 +203,9 @@ def _previewer(inputs: TrainingInputs, session: Session) -> Previewer:
         names=names,
         store=store,
         view=choose_view(store, case, patch_size, len(names)),
-        masked_channels=inputs.batches("validation").masked_channels,
+        masked_channels=batches.masked_channels,
         is_colour=is_colour(inputs.recipe),
+        previous=batches.previous,
     )
 
 
