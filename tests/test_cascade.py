@@ -141,6 +141,13 @@ def test_predictions_are_varied_in_training_only_and_with_augmentation_only(trai
     assert varied == [(2, 12, 28, 20)]
 
 
+def test_slices_of_a_prediction_are_read_with_slices_of_the_image(trained):
+    inputs = load_inputs(trained, request(CASCADE))
+    spec = replace(inputs.batches("train"), patch_size=(28, 20), mirror_axes=(0, 1))
+    image, labels, _ = make_sample(spec, inputs.store, 0, 0)
+    assert (image.shape, labels.shape) == ((3, 28, 20), (28, 20))
+
+
 def test_predictions_are_warped_and_mirrored_like_the_labels(trained, monkeypatch):
     monkeypatch.setattr("autoseg.train.batches.vary", lambda *_: None)
     inputs = load_inputs(trained, request(CASCADE))
@@ -344,12 +351,24 @@ def test_a_case_that_cannot_be_predicted_is_named_and_the_others_are_done(task, 
         load_inputs(task, request(CASCADE))
 
 
-def test_one_command_trains_all_a_cascade_builds_on(toy, tmp_path):
+def test_one_command_trains_all_that_a_cascade_of_three_builds_on(toy, tmp_path):
     task = cascade_task(toy, tmp_path)
-    scores = run_task(Workspace(task.root.parent), toy.raw, PlanRequest(), request(CASCADE), "1")
+    plan = json.loads(task.plan_file("default").read_text())
+    flat = plan["configurations"]["2d"]
+    flat["network"]["features_per_stage"] = [4, 6, 8]
+    plan["configurations"][LOWRES]["previous"] = "2d"
+    task.plan_file("default").write_text(json.dumps(plan))
+    workspace = Workspace(task.root.parent)
+    scores = run_task(workspace, toy.raw, PlanRequest(), request(CASCADE), "1")
     assert [case.name for case in scores["fold1"].cases] == SECOND
-    assert fold_of(task, LOWRES, "fold0").is_finished
-    assert fold_of(task, LOWRES, "fold1").is_finished
+    for configuration in ("2d", LOWRES):
+        for fold in ("fold0", "fold1"):
+            assert fold_of(task, configuration, fold).is_finished
+    moved = tmp_path / "model"
+    shutil.move(fold_of(task, CASCADE, "fold1").root, moved)
+    shutil.rmtree(task.root)
+    predictor = load_predictor([moved / "bundle.json"], OPTIONS)
+    assert predictor.previous.previous.configuration.dimensions == 2
 
 
 def test_a_plan_that_goes_in_circles_is_refused(trained):

@@ -115,7 +115,8 @@ def run(folder: Path, steps: int) -> None:
 
     def autoseg(*words: str) -> float:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "autoseg", *words, "-q"], cwd=folder, check=True)
+        command = [sys.executable, "-m", "autoseg", *words, "-q"]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
 
     write_dataset(folder / "Task_Blobs")
