@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cascades import CASCADE, FIRST, LOWRES, SECOND, cascade_task, request, train_both_stages
+from conftest import toy_geometry
 from torch import nn
 
 from autoseg.core.plan import Plan
@@ -333,7 +334,7 @@ def test_what_lies_outside_a_model_is_not_loaded(task):
         bundle.load_model(path)
 
 
-def test_a_case_that_cannot_be_predicted_is_named_and_the_others_are_done(task, toy, tmp_path):
+def test_cases_that_cannot_be_predicted_are_named_and_the_others_are_done(task, toy, tmp_path):
     raw = tmp_path / toy.raw.name
     shutil.copytree(toy.raw, raw)
     dataset = load_dataset(task)
@@ -341,14 +342,34 @@ def test_a_case_that_cannot_be_predicted_is_named_and_the_others_are_done(task, 
     train_lowres_anew(task)
     changed = request(LOWRES, "fold1", learning_rate=0.05, steps_per_epoch=6)
     (raw / "imagesTr" / "ball_04.nii.gz").unlink()
+    shutil.copy(raw / "imagesTr" / "ball_03.nii.gz", raw / "imagesTr" / "ball_05.nii.gz")
     with pytest.raises(
         AutosegError,
-        match=r"1 case could not be predicted for 3d_cascade_fullres: ball_04: .*mend them and "
-        "repeat the command, which only predicts these",
+        match=r"2 cases could not be predicted for 3d_cascade_fullres: ball_04: .* \| ball_05: "
+        ".*has changed since it was measured; run: autoseg plan TASK; mend them and repeat the "
+        "command, which only predicts these",
     ):
         train_and_validate(task, changed)
-    with pytest.raises(WorkspaceError, match=r"1 case \('ball_04'\) has an outdated"):
+    with pytest.raises(WorkspaceError, match=r"2 cases \(the first is 'ball_04'\) have an out"):
         load_inputs(task, request(CASCADE))
+
+
+def test_a_network_that_fails_at_one_case_does_not_stop_the_others(task, monkeypatch):
+    from autoseg.predict.predictor import Predictor
+
+    whole = Predictor.indices_on
+
+    def failing(self, image, *others):
+        if image.geometry.shape == toy_geometry(4).shape:
+            raise RuntimeError("no memory\nleft")
+        return whole(self, image, *others)
+
+    monkeypatch.setattr(Predictor, "indices_on", failing)
+    train_lowres_anew(task)
+    with pytest.raises(
+        AutosegError, match=r"1 case could .*: ball_04: RuntimeError: no memory left;"
+    ):
+        train_and_validate(task, request(LOWRES, "fold1", learning_rate=0.05, steps_per_epoch=6))
 
 
 def test_one_command_trains_all_that_a_cascade_of_three_builds_on(toy, tmp_path):

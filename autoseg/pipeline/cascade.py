@@ -89,15 +89,18 @@ def leave_for_cascades(
 
 
 def _held_out(planned: Planned, names: Sequence[str]) -> list[HeldOut]:
-    dataset = planned.dataset
-    return [
-        HeldOut(
-            name=name,
-            images=dataset.image_paths(dataset.case(name)),
-            source=source_of(planned.fingerprint.case(name), dataset.labels),
-        )
-        for name in names
-    ]
+    return [_case(planned, name) for name in names]
+
+
+def _case(planned: Planned, name: str) -> HeldOut:
+    dataset, measured = planned.dataset, planned.fingerprint.case(name)
+    images = dataset.image_paths(dataset.case(name))
+    return HeldOut(
+        name=name,
+        images=images,
+        measured=measured.files[: len(images)],
+        source=source_of(measured, dataset.labels),
+    )
 
 
 def _refuse(failures: Sequence[str], cascade: str) -> None:

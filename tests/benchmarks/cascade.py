@@ -26,7 +26,7 @@ from autoseg.core.image import Image, LabelMap
 from autoseg.io.images import write_image, write_labels
 
 NUM_CASES = 24
-SHAPE = (24, 96, 96)
+SHAPE = (16, 96, 96)
 NETWORK = {
     "architecture": "unet",
     "features_per_stage": [8, 16, 32, 48],
@@ -47,13 +47,13 @@ def draw_case(number: int) -> tuple[Image, LabelMap]:
     is_at_top = number % 2 == 0
 
     def ball(centre: tuple[float, float, float], radii: np.ndarray) -> np.ndarray:
-        middle = np.array(centre) + rng.uniform(-4, 4, 3)
+        middle = np.array(centre) + rng.uniform(-4, 4, 3) * (0.5, 1, 1)
         offsets = (grid - middle[:, None, None, None]) / radii[:, None, None, None]
         return (offsets**2).sum(0) < 1
 
-    array[ball((12, 12 if is_at_top else 84, 10), np.full(3, 6.0))] = 4
+    array[ball((8, 12 if is_at_top else 84, 12), np.full(3, 7.0))] = 4
     for y, structure in ((30, 1 if is_at_top else 2), (66, 2 if is_at_top else 1)):
-        blob = ball((12, y, 74), rng.uniform(4, 8, 3))
+        blob = ball((8, y, 74), rng.uniform(4, 8, 3))
         array[blob], labels[blob] = 2, structure
     array += rng.normal(0, 0.7, SHAPE)
     geometry = Geometry(
@@ -89,12 +89,12 @@ def edit_plan(task: Path, steps: int) -> None:
     full["training"] |= {
         "epochs": steps // STEPS_PER_EPOCH,
         "steps_per_epoch": STEPS_PER_EPOCH,
-        "validation_steps": 10,
+        "validation_steps": 4,
         "optimizer": "adamw",
         "learning_rate": 2e-3,
     }
-    full |= {"network": NETWORK, "patch_size": [16, 32, 32], "batch_size": 4}
-    low = full | {"spacing": [3.0, 3.0, 3.0], "patch_size": [8, 32, 32]}
+    full |= {"network": NETWORK, "patch_size": [8, 32, 32], "batch_size": 2}
+    low = full | {"spacing": [3.0, 3.0, 3.0]}
     plan["configurations"] |= {
         "3d_lowres": low,
         "3d_cascade_fullres": full | {"previous": "3d_lowres"},
