@@ -55,8 +55,8 @@ class LabelSpace(Frozen):
         structures: the targets, in the order users declared them.
         background: file value of what belongs to no structure.
         ignore: file value of voxels nobody annotated, if there is one.
-        output_values: with regions, the file value each structure is written as, later ones
-            over earlier ones.
+        output_values: with regions, the file value each structure is written as, one of its
+            own, later ones over earlier ones.
     """
 
     structures: tuple[Structure, ...]
@@ -82,9 +82,21 @@ class LabelSpace(Frozen):
             raise ValueError("overlapping structures need 'output_values' (regions_class_order)")
         if not self.has_regions and len(self.foreground_values) != len(names):
             raise ValueError("two structures share one label value")
-        if self.output_values is not None and len(self.output_values) != len(names):
-            raise ValueError("'output_values' needs one value per structure")
+        self._check_output_values()
         return self
+
+    def _check_output_values(self) -> None:
+        if self.output_values is None:
+            return
+        if len(self.output_values) != len(self.structures):
+            raise ValueError("'output_values' needs one value per structure")
+        for structure, value in zip(self.structures, self.output_values, strict=True):
+            if value not in structure.values:
+                raise ValueError(
+                    f"structure '{structure.name}' is to be written as {value}, which is none of "
+                    f"its values ({', '.join(map(str, structure.values))}): 'output_values' "
+                    "(regions_class_order) follows the order of the structures"
+                )
 
     @property
     def has_regions(self) -> bool:
@@ -113,6 +125,13 @@ class LabelSpace(Frozen):
         return len(self.structures) if self.has_regions else self.num_classes
 
     @property
+    def regions(self) -> tuple[tuple[int, ...], ...] | None:
+        """Indices that make up each structure; None where structures exclude each other."""
+        if not self.has_regions:
+            return None
+        return tuple(self.indices_of(structure) for structure in self.structures)
+
+    @property
     def num_entries(self) -> int:
         """Background, structures and ignore label, as a label table lists them."""
         return 1 + len(self.structures) + (self.ignore is not None)
@@ -126,6 +145,32 @@ class LabelSpace(Frozen):
     def names(self) -> tuple[str, ...]:
         """Names of the structures, in declared order."""
         return tuple(structure.name for structure in self.structures)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of a network's outputs but the background: of the regions, or by index."""
+        if self.has_regions:
+            return self.names
+        by_value = {structure.values[0]: structure.name for structure in self.structures}
+        return tuple(by_value[value] for value in self.foreground_values)
+
+    @property
+    def index_names(self) -> tuple[str, ...]:
+        """What the indices 1..n are called in pictures.
+
+        Where structures overlap it is the one written as that value, or all that share it.
+        """
+        written = dict(zip(self.output_values or (), self.names, strict=False))
+        sharing = {
+            value: " & ".join(s.name for s in self.structures if value in s.values)
+            for value in self.foreground_values
+        }
+        return tuple(written.get(value, sharing[value]) for value in self.foreground_values)
+
+    @property
+    def output_indices(self) -> tuple[tuple[int, ...], ...]:
+        """Indices that make up each of ``output_names``."""
+        return self.regions or tuple((index,) for index in range(1, self.num_classes))
 
     def indices_of(self, structure: Structure) -> tuple[int, ...]:
         """Indices that make up a structure."""

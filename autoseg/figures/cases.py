@@ -45,9 +45,7 @@ def draw_cases(path: Path, cases: Sequence[CasePicture], labels: LabelSpace) -> 
     Raises:
         AutosegError: if a file cannot be read or the picture not written.
     """
-    by_value = {s.values[0]: s.name for s in labels.structures}
-    names = [by_value.get(value, str(value)) for value in labels.foreground_values]
-    return save_overlay(path, [_row(case, labels) for case in cases], names)
+    return save_overlay(path, [_row(case, labels) for case in cases], labels.index_names)
 
 
 def draw_overlay(image: Path, labels: Path, path: Path) -> Path:

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from autoseg.core.geometry import Shape, Triple
+from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Recipe
 from autoseg.imaging.boxes import Box, bounding_box, crop, nonzero_mask
+from autoseg.imaging.decide import Labels, decide
 from autoseg.imaging.normalize import NORMALIZERS, Mask
 from autoseg.imaging.operators import Floats
 from autoseg.imaging.resample import axis_orders, coarse_axis
 from autoseg.imaging.resample_labels import resample_labels
 from autoseg.imaging.resizer import Resizer, ValueRange
 
-Labels = npt.NDArray[np.signedinteger]
 T = TypeVar("T")
 
 _ROWS = 32
@@ -122,6 +123,8 @@ class Preparation:
         spacing: mm, ``(z, y, x)``.
         recipe: how; a recipe with two spacings is for slices, across which nothing is resampled.
         labels: signed indices ``(z, y, x)``, not changed; None if there are none.
+        ignore_index: label of voxels nobody annotated, if there is one: it says nothing about
+            where the non-zero region is.
 
     Attributes:
         trace: the way back.
@@ -139,6 +142,7 @@ class Preparation:
         spacing: Triple,
         recipe: Recipe,
         labels: Labels | None = None,
+        ignore_index: int | None = None,
     ) -> None:
         _check_fit(image, recipe, labels)
         self.trace, mask = _lay_out(image, spacing, recipe)
@@ -148,7 +152,7 @@ class Preparation:
             cropped = _mark_outside(
                 crop(labels.transpose(recipe.transpose), self.trace.box), inside
             )
-            inside = cropped >= 0
+            inside = inside | ((cropped > 0) & (cropped != ignore_index))
             self.labels = resample_labels(cropped, *self._grid)
         self._channels = crop(_transposed_channels(image, recipe.transpose), self.trace.box)
         self._masks = [inside if masked else None for masked in recipe.use_mask_for_norm]
@@ -275,59 +279,60 @@ def _transposed_channels(
     return array.transpose(0, *(axis + 1 for axis in transpose))
 
 
-def restore_argmax(logits: Floats, trace: Trace) -> Labels:
-    """The most likely label of every raw voxel.
+def restore_indices(logits: Floats, trace: Trace, labels: LabelSpace) -> Labels:
+    """The label index of every raw voxel.
 
-    Works slab by slab and class by class: logits on the raw grid never exist as a whole.
-
-    Args:
-        logits: float32 ``(classes, *trace.prepared_shape)``.
-        trace: of the image they were predicted from.
-
-    Returns:
-        int16 ``trace.shape``: the lowest of the labels with the largest logit; 0 outside the
-        non-zero region's bounding box.
-
-    Raises:
-        ValueError: if the logits are on another grid.
-    """
-    labels = np.zeros(trace.shape, dtype=np.int16)
-    inside = crop(labels.transpose(trace.transpose), trace.box)
-    for rows, classes in _restored_slabs(logits, trace):
-        inside[rows] = _argmax(classes)
-    return labels
-
-
-def _argmax(classes: Iterator[Floats]) -> Labels:
-    """Argmax over a stream of equally shaped arrays; of equal ones the first counts."""
-    largest = next(classes).copy()
-    winner = np.zeros(largest.shape, dtype=np.int16)
-    for index, values in enumerate(classes, start=1):
-        winner[values > largest] = index
-        np.maximum(largest, values, out=largest)
-    return winner
-
-
-def restore_probabilities(logits: Floats, trace: Trace) -> Floats:
-    """The probability of every class in every raw voxel.
+    Works slab by slab and output by output: logits on the raw grid never exist as a whole.
 
     Args:
-        logits: float32 ``(classes, *trace.prepared_shape)``.
+        logits: float32 ``(outputs, *trace.prepared_shape)``.
         trace: of the image they were predicted from.
+        labels: what the outputs mean.
 
     Returns:
-        float32 ``(classes, *trace.shape)``, summing to 1 over classes; outside the non-zero
-        region's bounding box class 0 has it all.
+        int16 ``trace.shape``, as ``decide`` does; 0 outside the non-zero region's bounding box.
 
     Raises:
-        ValueError: if the logits are on another grid.
+        ValueError: if the logits are on another grid, or not one for each output.
     """
+    _check_outputs(logits, labels)
+    indices = np.zeros(trace.shape, dtype=np.int16)
+    inside = crop(indices.transpose(trace.transpose), trace.box)
+    for rows, outputs in _restored_slabs(logits, trace):
+        inside[rows] = decide(outputs, labels)
+    return indices
+
+
+def restore_probabilities(logits: Floats, trace: Trace, labels: LabelSpace) -> Floats:
+    """The probability of every output in every raw voxel.
+
+    Args:
+        logits: float32 ``(outputs, *trace.prepared_shape)``.
+        trace: of the image they were predicted from.
+        labels: what the outputs mean.
+
+    Returns:
+        float32 ``(outputs, *trace.shape)``. Of classes that exclude each other they sum to 1,
+        and outside the non-zero region's bounding box class 0 has it all; of regions each is by
+        itself, and 0 there.
+
+    Raises:
+        ValueError: if the logits are on another grid, or not one for each output.
+    """
+    _check_outputs(logits, labels)
     probabilities = np.zeros((len(logits), *trace.shape), dtype=np.float32)
-    probabilities[0] = 1.0
+    if not labels.has_regions:
+        probabilities[0] = 1.0
     inside = crop(_transposed_channels(probabilities, trace.transpose), trace.box)
-    for rows, classes in _restored_slabs(logits, trace):
-        inside[:, rows] = _softmax(np.stack(list(classes)))
+    activate = _sigmoid if labels.has_regions else _softmax
+    for rows, outputs in _restored_slabs(logits, trace):
+        inside[:, rows] = activate(np.stack(list(outputs)))
     return probabilities
+
+
+def _check_outputs(logits: Floats, labels: LabelSpace) -> None:
+    if len(logits) != labels.num_outputs:
+        raise ValueError(f"{len(logits)} outputs, but the labels have {labels.num_outputs}")
 
 
 def _softmax(logits: Floats) -> Floats:
@@ -335,6 +340,15 @@ def _softmax(logits: Floats) -> Floats:
     logits -= logits.max(axis=0)
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=0)
+    return logits
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    """Of each logit, in place; by the hyperbolic tangent, which never overflows."""
+    logits *= 0.5
+    np.tanh(logits, out=logits)
+    logits += 1
+    logits *= 0.5
     return logits
 
 

@@ -18,7 +18,7 @@ from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.imaging.decide import Labels
 from autoseg.imaging.next_stage import indices_on_grid
-from autoseg.imaging.prepare import Prepared, Trace, prepare, restore_argmax
+from autoseg.imaging.prepare import Prepared, Trace, prepare, restore_indices
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import predict_logits
 
@@ -72,7 +72,7 @@ class Predictor:
         self._check(image)
         prepared = prepare(image.array, image.geometry.spacing, self.recipe)
         logits = self.logits(prepared, progress, self._read(image, prepared.trace, progress))
-        indices = restore_argmax(logits, prepared.trace)
+        indices = restore_indices(logits, prepared.trace, self.labels)
         return LabelMap(array=self.labels.to_values(indices), geometry=image.geometry)
 
     def indices_on(self, image: Image, grid: Trace, progress: Progress = silent) -> Labels:

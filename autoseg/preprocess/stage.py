@@ -243,7 +243,8 @@ def _prepare_case(job: _Job) -> None:
     _refuse_changed(files, job.measured.files)
     indices = job.labels.to_indices(label_map.array)
     del label_map
-    case = Preparation(image.array, image.geometry.spacing, job.recipe, indices)
+    ignored = job.labels.ignore_index
+    case = Preparation(image.array, image.geometry.spacing, job.recipe, indices, ignored)
     del image, indices
     labels = case.labels
     assert labels is not None

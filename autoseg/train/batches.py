@@ -97,11 +97,15 @@ class Batch:
         images: float32 ``(batch, channels, *patch)``.
         labels: int16 ``(batch, *patch)`` indices.
         cases: name of each sample's case.
+        known: ``(batch, outputs of the network)``, whether the class or region was annotated in
+            the sample's case, the background always being; None if all were. Where a class was
+            not, background means background or any such class.
     """
 
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int16]
     cases: tuple[str, ...]
+    known: npt.NDArray[np.bool_] | None = None
 
 
 def num_random(batch_size: int, foreground_fraction: float) -> int:

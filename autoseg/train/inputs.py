@@ -191,7 +191,6 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     planned = load_planned(task, request.plan)
     dataset, fingerprint, plan = planned.dataset, planned.fingerprint, planned.plan
     configuration = planned_configuration(plan, request.configuration)
-    _refuse_impossible(dataset)
     spec = request.changes.applied_to(configuration.training)
     _check_names(configuration, spec)
     spec = _with_mirroring_as_trained(configuration, spec)
@@ -211,14 +210,6 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
         spec=spec,
         previous=previous,
     )
-
-
-def _refuse_impossible(dataset: Dataset) -> None:
-    if dataset.labels.has_regions:
-        raise AutosegError(
-            "training on overlapping structures (regions) is not possible yet",
-            place=dataset.name,
-        )
 
 
 def _check_names(configuration: Configuration, spec: TrainingSpec) -> None:

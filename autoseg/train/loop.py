@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import TrainingSpec
 from autoseg.networks.precision import Precision, autocast
 from autoseg.train.batches import Batch
+from autoseg.train.counting import count_outcomes
 from autoseg.train.objective.losses import Loss, deep_supervision_loss
 
 LONG_STEP_S = 10.0
@@ -75,9 +77,10 @@ class Validation:
 
     Attributes:
         loss: mean over the batches.
-        dice: per foreground class, over all voxels of all patches; None where the class
-            is in none of them.
-        confusion: number of voxels by (reference, prediction), background first.
+        dice: per structure, over all voxels of all patches; None where the structure is in
+            none of them.
+        confusion: number of voxels by (reference, prediction), background first, as
+            ``count_outcomes`` counts them.
     """
 
     loss: float
@@ -86,7 +89,7 @@ class Validation:
 
     @property
     def mean_dice(self) -> float | None:
-        """Mean over the classes that have a Dice."""
+        """Mean over the structures that have a Dice."""
         defined = [value for value in self.dice if value is not None]
         return sum(defined) / len(defined) if defined else None
 
@@ -142,34 +145,33 @@ def _refuse_not_finite(what: str, value: Tensor, batch: Batch) -> None:
 
 
 @torch.inference_mode()
-def validate(
-    session: Session, batches: Iterable[Batch], num_classes: int, ignore_index: int | None = None
-) -> Validation:
+def validate(session: Session, batches: Iterable[Batch], space: LabelSpace) -> Validation:
     """Loss and Dice on validation patches.
 
     Args:
         session: not changed.
         batches: validation batches.
-        num_classes: classes including the background.
-        ignore_index: label index whose voxels do not count, or None.
+        space: what the labels and the outputs of the network mean.
 
     Returns:
-        Mean loss, and Dice of the classes 1 and up.
+        Mean loss, and Dice of the classes 1 and up, or of the regions.
 
     Raises:
         NotFiniteError: if the loss of a batch is NaN or infinite.
     """
     session.network.eval()
     losses: list[float] = []
-    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    size = 1 + len(space.output_names)
+    confusion = np.zeros((size, size), dtype=np.int64)
     for batch in batches:
         images, labels = _on_device(session, batch)
         with autocast(session.precision, session.device):
             outputs = _outputs(session.network(images))
-        loss = deep_supervision_loss(session.loss, outputs, labels)
+        known = _known(session, batch)
+        loss = deep_supervision_loss(session.loss, outputs, labels, known)
         _refuse_not_finite("validation loss", loss, batch)
         losses.append(float(loss))
-        confusion += _confusion(outputs[0].argmax(1), labels, num_classes, ignore_index)
+        confusion += count_outcomes(outputs[0], labels, space, known).cpu().numpy()
     overlap = np.diag(confusion)[1:]
     total = (confusion.sum(0) + confusion.sum(1))[1:]
     pairs = zip(overlap.tolist(), total.tolist(), strict=True)
@@ -181,7 +183,7 @@ def _loss(session: Session, batch: Batch) -> Tensor:
     images, labels = _on_device(session, batch)
     with autocast(session.precision, session.device):
         outputs = _outputs(session.forward(images))
-    return deep_supervision_loss(session.loss, outputs, labels)
+    return deep_supervision_loss(session.loss, outputs, labels, _known(session, batch))
 
 
 def _on_device(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -191,19 +193,15 @@ def _on_device(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
     return images.contiguous(memory_format=layout), labels
 
 
+def _known(session: Session, batch: Batch) -> Tensor | None:
+    """What was annotated, where that is not all."""
+    if batch.known is None or batch.known.all():
+        return None
+    return torch.from_numpy(batch.known).to(session.device, non_blocking=True)
+
+
 def _outputs(outputs: Tensor | list[Tensor]) -> list[Tensor]:
     return outputs if isinstance(outputs, list) else [outputs]
-
-
-def _confusion(
-    predicted: Tensor, labels: Tensor, num_classes: int, ignore_index: int | None
-) -> np.ndarray:
-    """Counts by (reference, prediction)."""
-    if ignore_index is not None:
-        valid = labels != ignore_index
-        predicted, labels = predicted[valid], labels[valid]
-    joint = labels.long().flatten() * num_classes + predicted.flatten()
-    return torch.bincount(joint, minlength=num_classes**2).reshape(num_classes, -1).cpu().numpy()
 
 
 def measure_step_s(session: Session, shape: tuple[int, ...], tries: int = 2) -> float:

@@ -33,7 +33,7 @@ from autoseg.train.loop import (
 from autoseg.train.memory import explaining_memory
 from autoseg.train.monitoring.history import EpochRecord, log_to, smoothed
 from autoseg.train.monitoring.scalars import require_tensorboard
-from autoseg.train.monitoring.watch import Watch, class_names
+from autoseg.train.monitoring.watch import Watch
 from autoseg.train.objective.optimizers import set_learning_rate
 from autoseg.train.plateau import WORTHWHILE, Plateau
 from autoseg.train.previous import keep_previous
@@ -187,7 +187,7 @@ def _finish_epoch(run: _Run, state: State) -> EpochRecord:
     # The same patches after every epoch, so that epochs can be compared.
     batches = run.validation_batches(0, range(spec.validation_steps))
     try:
-        validation = validate(run.session, batches, labels.num_classes, labels.ignore_index)
+        validation = validate(run.session, batches, labels)
     except NotFiniteError as error:
         raise _not_finite(run, state, error) from None
     run.watch.preview(state)
@@ -198,7 +198,7 @@ def _finish_epoch(run: _Run, state: State) -> EpochRecord:
         steps=state.step,
         train_loss=state.loss_sum / max(state.step, 1),
         validation_loss=validation.loss,
-        dice=dict(zip(class_names(labels), validation.dice, strict=True)),
+        dice=dict(zip(labels.output_names, validation.dice, strict=True)),
         mean_dice=validation.mean_dice,
         ema_dice=smoothed(state.ema_dice, validation.mean_dice),
         learning_rate=float(run.session.optimizer.param_groups[0]["lr"]),

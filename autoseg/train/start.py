@@ -205,7 +205,8 @@ def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.devi
     options = LossOptions(
         batch_dice=inputs.configuration.batch_dice,
         ignore_index=labels.ignore_index,
-        class_weights=class_weights(inputs.fingerprint, inputs.split.train),
+        class_weights=class_weights(inputs.fingerprint, inputs.split.train, labels.regions),
+        regions=labels.regions,
     )
     return Session(
         network=network,

@@ -118,6 +118,29 @@ def test_regions_share_values():
     assert regions.num_classes == 3
     assert regions.num_outputs == 2
     assert regions.indices_of(regions.structures[0]) == (1, 2)
+    assert regions.regions == regions.output_indices == ((1, 2), (2,))
+    assert regions.output_names == ("whole", "core")
+
+
+def test_outputs_of_classes_are_named_by_ascending_value():
+    labels = LabelSpace(
+        structures=(Structure(name="far", values=(9,)), Structure(name="near", values=(4,)))
+    )
+    assert labels.regions is None
+    assert labels.output_names == labels.index_names == ("near", "far")
+    assert labels.output_indices == ((1,), (2,))
+
+
+def test_pictures_name_a_value_by_the_region_written_as_it_or_by_all_that_share_it():
+    labels = LabelSpace(
+        structures=(
+            Structure(name="whole", values=(1, 2, 3, 4)),
+            Structure(name="core", values=(1, 4)),
+            Structure(name="rim", values=(3, 4)),
+        ),
+        output_values=(2, 1, 3),
+    )
+    assert labels.index_names == ("core", "whole", "rim", "whole & core & rim")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +157,16 @@ def test_regions_share_values():
             "share one label value",
         ),
         ({"output_values": (1,)}, "one value per structure"),
+        (
+            {
+                "structures": (
+                    Structure(name="whole", values=(1, 2)),
+                    Structure(name="core", values=(2,)),
+                ),
+                "output_values": (2, 1),
+            },
+            r"'core' is to be written as 1, which is none of its values \(2\): .*the order of",
+        ),
     ],
 )
 def test_contradictions_are_refused(changes, message):

@@ -9,7 +9,7 @@ def label_space(ignore=None, **structures):
     return LabelSpace(
         structures=tuple(Structure(name=n, values=v) for n, v in structures.items()),
         ignore=ignore,
-        output_values=tuple(range(1, len(structures) + 1)),
+        output_values=tuple(values[-1] for values in structures.values()),
     )
 
 

@@ -74,6 +74,19 @@ def test_the_ignore_label_is_no_foreground():
     assert without.sketches[0].mean != pytest.approx(everything.sketches[0].mean, abs=1e-3)
 
 
+def test_intensities_are_those_of_the_annotated_foreground_alone():
+    ignoring = LabelSpace(structures=(Structure(name="a", values=(1,)),), ignore=2)
+    image, indices = published_case()
+    image = Image(array=image.array + np.float32(500) * (indices == 2), geometry=image.geometry)
+    found = summarise([measure_case("c", image, indices, ignoring, ())], 1, ignoring)
+    annotated = image.array[0][indices == 1]
+    (stats,) = found.intensities
+    assert stats.mean == pytest.approx(annotated.mean(dtype=float), rel=1e-5)
+    assert stats.std == pytest.approx(annotated.std(dtype=float), rel=1e-3)
+    assert (stats.min, stats.max) == pytest.approx((annotated.min(), annotated.max()), rel=1e-5)
+    assert image.array[0][indices > 0].max() > annotated.max() + 300
+
+
 def test_a_case_without_foreground_counts_for_shape_only():
     image, indices = published_case()
     empty = measure_case("empty", image, np.zeros_like(indices), LABELS, ())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from autoseg.core.fingerprint import IntensityStats
+from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Recipe
 from autoseg.imaging.boxes import Box, crop
 from autoseg.imaging.positions import foreground_positions
@@ -12,14 +13,24 @@ from autoseg.imaging.prepare import (
     Trace,
     prepare,
     resampled_shape,
-    restore_argmax,
+    restore_indices,
     restore_probabilities,
 )
 from autoseg.imaging.resample import resample_logits
 
+REGIONS = LabelSpace(
+    structures=(Structure(name="whole", values=(1, 2)), Structure(name="core", values=(2,))),
+    output_values=(1, 2),
+)
+
 CT = IntensityStats(
     mean=20, median=20, std=60, min=-99, max=150, percentile_00_5=-80, percentile_99_5=120
 )
+
+
+def classes(count=3):
+    values = range(1, count)
+    return LabelSpace(structures=tuple(Structure(name=str(v), values=(v,)) for v in values))
 
 
 def recipe(spacing, scheme="none", *, mask=False, transpose=(0, 1, 2), channels=1):
@@ -231,8 +242,24 @@ def test_two_dimensional_images_stay_one_slice():
     image = np.random.default_rng(0).random((1, 1, 30, 20), dtype=np.float32) + 1
     result = prepare(image, (999.0, 0.5, 0.5), recipe((1.0, 1.0)))
     assert result.image.shape == (1, 1, 15, 10)
-    restored = restore_argmax(np.stack([result.image[0], 0 * result.image[0]]), result.trace)
+    restored = restore_indices(
+        np.stack([result.image[0], 0 * result.image[0]]), result.trace, classes(2)
+    )
     assert restored.shape == (1, 30, 20)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.3, 1.1, 0.9)])
+def test_what_nobody_annotated_says_nothing_about_the_non_zero_region(phantom, spacing):
+    """Else an image would be normalized otherwise in training than when it is predicted."""
+    how = recipe(spacing, "zscore", mask=True)
+    sparse = np.full_like(phantom.labels, 3)
+    sparse[10:14] = phantom.labels[10:14]
+    case = Preparation(phantom.image, (1.0, 1.0, 1.0), how, sparse, ignore_index=3)
+    without = Preparation(phantom.image, (1.0, 1.0, 1.0), how)
+    np.testing.assert_array_equal(
+        np.concatenate(list(case.slabs()), axis=1), np.concatenate(list(without.slabs()), axis=1)
+    )
+    assert set(np.unique(case.labels)) == {0, 1, 2, 3}
 
 
 def test_all_zero_images_are_not_cropped():
@@ -292,7 +319,7 @@ def test_resampled_logits_rounded_to_half_precision_equal_the_reference(
 def test_restored_labels_are_the_argmax_of_resampled_logits(prepared, name):
     trace = prepared(name).trace
     logits = wavy_logits(trace.prepared_shape)
-    labels = restore_argmax(logits, trace)
+    labels = restore_indices(logits, trace, classes())
     assert labels.dtype == np.int16
     np.testing.assert_array_equal(labels, restored_by_hand(logits, trace).argmax(axis=0))
 
@@ -302,7 +329,7 @@ def test_restored_probabilities_are_the_softmax_of_resampled_logits(prepared, na
     trace = prepared(name).trace
     logits = wavy_logits(trace.prepared_shape)
     before = logits.copy()
-    probabilities = restore_probabilities(logits, trace)
+    probabilities = restore_probabilities(logits, trace, classes())
     assert probabilities.shape == (3, *trace.shape)
     exponents = np.exp(restored_by_hand(logits, trace).astype(np.float64))
     np.testing.assert_allclose(probabilities, exponents / exponents.sum(axis=0), atol=1e-5)
@@ -313,15 +340,16 @@ def test_restoring_on_the_same_grid_leaves_the_logits(phantom):
     result = prepare(phantom.image, (1.0, 1.0, 1.0), recipe((1.0, 1.0, 1.0)))
     logits = wavy_logits(result.trace.prepared_shape)
     before = logits.copy()
-    labels = restore_argmax(logits, result.trace)
-    probabilities = restore_probabilities(logits, result.trace)
+    labels = restore_indices(logits, result.trace, classes())
+    probabilities = restore_probabilities(logits, result.trace, classes())
     np.testing.assert_array_equal(logits, before)
     np.testing.assert_array_equal(labels, probabilities.argmax(axis=0))
 
 
 def test_equal_logits_go_to_the_lowest_label(prepared):
     trace = prepared("B").trace
-    assert not restore_argmax(np.ones((3, *trace.prepared_shape), np.float32), trace).any()
+    logits = np.ones((3, *trace.prepared_shape), np.float32)
+    assert not restore_indices(logits, trace, classes()).any()
 
 
 def test_preparing_and_restoring_finds_the_labels_again(phantom):
@@ -330,7 +358,7 @@ def test_preparing_and_restoring_finds_the_labels_again(phantom):
     spacing, how = (1.0, 2.0, 1.5), recipe((1.1, 1.6, 1.4), transpose=(1, 2, 0))
     result = prepare(image, spacing, how, phantom.labels)
     one_hot = np.stack([result.labels == index for index in range(3)]).astype(np.float32)
-    restored = restore_argmax(one_hot, result.trace)
+    restored = restore_indices(one_hot, result.trace, classes())
     for index in (1, 2):
         here, there = restored == index, phantom.labels == index
         assert 2 * (here & there).sum() / (here.sum() + there.sum()) > 0.9
@@ -338,4 +366,38 @@ def test_preparing_and_restoring_finds_the_labels_again(phantom):
 
 def test_logits_on_another_grid_are_refused(prepared):
     with pytest.raises(ValueError, match="the image was"):
-        restore_argmax(np.zeros((2, 5, 5, 5), np.float32), prepared("A").trace)
+        restore_indices(np.zeros((3, 5, 5, 5), np.float32), prepared("A").trace, classes())
+
+
+@pytest.mark.parametrize("restore", [restore_indices, restore_probabilities])
+def test_another_number_of_outputs_is_refused(prepared, restore):
+    trace = prepared("A").trace
+    with pytest.raises(ValueError, match="3 outputs, but the labels have 2"):
+        restore(wavy_logits(trace.prepared_shape), trace, REGIONS)
+
+
+def test_restored_regions_equal_the_reference(prepared):
+    trace = prepared("C").trace
+    logits = restored_by_hand(wavy_logits(trace.prepared_shape, 2), trace)
+    # The reference stores resampled logits in half precision.
+    rounded = logits.astype(np.float16)
+    by_hand = np.where(rounded[1] > 0, 2, np.where(rounded[0] > 0, 1, 0))
+    by_hand[~inside_box(trace)] = 0
+    assert tuple(np.bincount(by_hand.ravel())) == (14612, 3030, 13078)
+
+    indices = restore_indices(wavy_logits(trace.prepared_shape, 2), trace, REGIONS)
+    probabilities = restore_probabilities(wavy_logits(trace.prepared_shape, 2), trace, REGIONS)
+
+    assert indices.dtype == np.int16
+    assert (indices != by_hand).mean() < 2e-3
+    assert probabilities[0, 12, 20, 16] == pytest.approx(0.38364130, abs=2e-4)
+    expected = np.where(inside_box(trace), 1 / (1 + np.exp(-logits.astype(np.float64))), 0)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+    of_two = np.where(probabilities[1] > 0.5, 2, np.where(probabilities[0] > 0.5, 1, 0))
+    assert (indices != of_two).mean() < 1e-4
+
+
+def inside_box(trace):
+    mask = np.zeros([trace.shape[axis] for axis in trace.transpose], dtype=bool)
+    crop(mask, trace.box)[...] = True
+    return mask.transpose(np.argsort(trace.transpose))

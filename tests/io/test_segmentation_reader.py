@@ -215,7 +215,7 @@ def test_blanks_around_declared_names_do_not_count(tmp_path: Path):
 def test_of_values_that_mean_the_same_the_lowest_is_taken(tmp_path: Path):
     path = _save(tmp_path / "a.seg.nrrd", np.uint8(LIVER), ("liver", 1, 0))
     labels = LabelSpace(
-        structures=(Structure(name="liver", values=(30, 4, 8)),), output_values=(1,)
+        structures=(Structure(name="liver", values=(30, 4, 8)),), output_values=(8,)
     )
 
     np.testing.assert_array_equal(read_labels(path, labels).array, np.where(LIVER, 4, 0))
@@ -267,15 +267,13 @@ def test_many_overlapping_layers_agree_with_a_search_voxel_by_voxel(tmp_path: Pa
     members[:num_structures] = np.eye(num_structures, dtype=bool)
     members = np.unique(members[members.any(axis=1)], axis=0)
     values = [int(value) for value in rng.permutation(1000)[: len(members)] + 1]
-    labels = LabelSpace(
-        structures=tuple(
-            Structure(
-                name=f"s{s}", values=tuple(v for v, m in zip(values, members, strict=True) if m[s])
-            )
-            for s in range(num_structures)
-        ),
-        output_values=tuple(range(num_structures)),
+    structures = tuple(
+        Structure(
+            name=f"s{s}", values=tuple(v for v, m in zip(values, members, strict=True) if m[s])
+        )
+        for s in range(num_structures)
     )
+    labels = LabelSpace(structures=structures, output_values=tuple(s.values[0] for s in structures))
     truth = rng.integers(-1, len(members), SHAPE)
     layers = np.zeros((num_structures, *SHAPE), np.uint8)
     for index in np.ndindex(SHAPE):

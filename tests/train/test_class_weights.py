@@ -67,3 +67,21 @@ def test_a_class_in_no_training_case_weighs_as_much_as_the_rarest():
     measured = fingerprint(case("a", (10, 10, 10), (10, 0)))
     _, rare, absent = class_weights(measured, ["a"])
     assert absent == rare
+
+
+def test_a_region_weighs_the_root_of_how_much_rarer_it_is_than_what_is_outside_it():
+    measured = fingerprint(
+        case("a", (10, 10, 10), (90, 10)),
+        case("b", (10, 10, 10), (0, 0)),
+        case("c", (1, 1, 1), (1, 0)),
+    )
+    whole, core = class_weights(measured, ["a", "b"], ((1, 2), (2,)))
+    assert whole == pytest.approx(math.sqrt(900 / 100))
+    assert core == pytest.approx(math.sqrt(990 / 10))
+
+
+def test_the_weight_of_a_region_has_a_limit_and_one_of_no_case_that_of_the_rarest():
+    measured = fingerprint(case("a", (100, 100, 100), (10, 0)))
+    assert class_weights(measured, ["a"], ((1, 2), (1,), (2,))) == (100.0, 100.0, 100.0)
+    nothing = fingerprint(case("a", (10, 10, 10), (0, 0)))
+    assert class_weights(nothing, ["a"], ((1, 2), (2,))) == (1.0, 1.0)

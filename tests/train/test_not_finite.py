@@ -6,6 +6,7 @@ import pytest
 import torch
 from training_runs import assert_same_weights, folder_of, request, small_task
 
+from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import TrainingSpec
 from autoseg.errors import AutosegError
 from autoseg.io import bundle
@@ -15,6 +16,7 @@ from autoseg.train.batches import Batch
 from autoseg.train.loop import NotFiniteError, Session, train_step, validate
 from autoseg.train.stage import train_fold
 
+SPACE = LabelSpace(structures=(Structure(name="only", values=(1,)),))
 BATCH = Batch(
     images=np.ones((2, 1, 3, 4), dtype=np.float32),
     labels=np.zeros((2, 3, 4), dtype=np.int16),
@@ -61,7 +63,7 @@ def test_a_step_that_is_no_number_changes_no_weight_and_names_the_cases(loss, wh
 def test_validation_names_the_cases_of_the_batch():
     session = session_with(lambda logits, labels: logits.mean() * math.nan)
     with pytest.raises(NotFiniteError) as caught:
-        validate(session, [BATCH], 2)
+        validate(session, [BATCH], SPACE)
     assert (caught.value.what, caught.value.cases) == ("validation loss", ("b", "a"))
 
 

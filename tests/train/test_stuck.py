@@ -205,10 +205,37 @@ def test_facts_are_gathered_from_fingerprint_and_prepared_cases():
     )
     fingerprint = Fingerprint(label_values=(0, 1, 2), cases=cases, intensities=())
     prepared = {"a": ((2, 3, 4), (5, 0)), "b": ((1, 2, 3), (6, 0)), "c": ((1, 1, 1), (0, 0))}
-    train, validation = gather(fingerprint, Split(train=("b", "a"), validation=("c",)), prepared, 2)
+    split = Split(train=("b", "a"), validation=("c",))
+    train, validation = gather(fingerprint, split, prepared, ((1,), (2,)))
     assert train.raw.tolist() == [[9, 0], [7, 2]]
     assert train.prepared.tolist() == [[6, 0], [5, 0]]
     assert train.sizes.tolist() == [6, 24]
     assert train.blank.tolist() == [[False, False], [False, True]]
     assert validation.raw.tolist() == [[0, 0]]
     assert replace(train).num_with(1) == 1
+
+
+def test_a_region_holds_what_its_labels_hold_and_lies_on_zeros_if_all_of_it_does():
+    nowhere = measure(0.0, 0.0)
+    cases = (
+        case("a", (7, 2, 0), (nowhere, nowhere, None)),
+        case("b", (9, 3, 1), (measure(0.0, 2.0), nowhere, nowhere)),
+    )
+    fingerprint = Fingerprint(label_values=(0, 1, 2, 3), cases=cases, intensities=())
+    prepared = {"a": ((2, 3, 4), (5, 1, 0)), "b": ((1, 2, 3), (6, 2, 1))}
+    regions = ((1, 2, 3), (2, 3), (3,))
+    train, _ = gather(fingerprint, Split(train=("a", "b"), validation=("a",)), prepared, regions)
+    assert train.raw.tolist() == [[9, 2, 0], [13, 4, 1]]
+    assert train.prepared.tolist() == [[6, 1, 0], [9, 3, 1]]
+    assert train.blank.tolist() == [[True, True, False], [False, True, True]]
+
+
+def test_a_region_that_is_missed_is_not_said_to_be_taken_for_another():
+    """Each region is found or missed by itself: nothing tells what it was taken for."""
+    counts = np.array([[0, 30, 5], [10, 500, 0], [100, 0, 0]])
+    text = reason(confusion=counts)
+    assert text is not None
+    assert "taken for" not in text
+    assert "nothing in the data explains it" in text
+    unseen = np.array([[0, 30, 5], [10, 500, 0], [0, 0, 0]])
+    assert "none of the validation patches shows it" in str(proven(confusion=unseen))

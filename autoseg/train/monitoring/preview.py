@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from autoseg.core.geometry import Shape, Triple
+from autoseg.core.labels import LabelSpace
 from autoseg.figures.overlay import OverlayRow
+from autoseg.imaging.decide import Labels, decide
 from autoseg.io.case_store import CaseStore
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import predict_logits
@@ -30,8 +32,6 @@ _LONGEST_SCORES = 90
 
 # Of the voxels in the slice that has most of them: a stray one shows no structure.
 _WELL_SHOWN = 0.5
-
-Labels = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +64,17 @@ class View:
         return tuple(number - self.lower[0] for number in self.slices)
 
 
-def choose_case(store: CaseStore, cases: Sequence[str], num_structures: int) -> str:
+def choose_case(store: CaseStore, cases: Sequence[str], labels: LabelSpace) -> str:
     """The case of median size among those with the most structures.
 
     Args:
         store: the prepared cases.
         cases: names to choose from, at least one.
-        num_structures: n of the indices 1..n.
+        labels: what the indices mean.
     """
 
     def num_present(case: str) -> int:
-        return sum(count > 0 for count in store.info(case).label_voxels[:num_structures])
+        return sum(count > 0 for count in _voxels(store, case, labels))
 
     most = max(map(num_present, cases))
     richest = [case for case in cases if num_present(case) == most]
@@ -82,20 +82,18 @@ def choose_case(store: CaseStore, cases: Sequence[str], num_structures: int) -> 
     return richest[len(richest) // 2]
 
 
-def choose_view(
-    store: CaseStore, case: str, patch_size: Sequence[int], num_structures: int
-) -> View:
+def choose_view(store: CaseStore, case: str, patch_size: Sequence[int], labels: LabelSpace) -> View:
     """What to show of a case: a box of at most two patches along each axis, and slices in it.
 
     Args:
         store: the prepared cases.
         case: its name.
         patch_size: ``(z, y, x)``, or ``(y, x)`` for slices.
-        num_structures: n of the indices 1..n.
+        labels: what the indices mean.
     """
     shape, spacing = store.shape(case), store.info(case).trace["target_spacing"]
-    places = _places(store, case, num_structures)
-    rarest = min(places, key=lambda k: store.info(case).label_voxels[k]) if places else None
+    places = _places(store, case, len(labels.structures))
+    rarest = min(places, key=_voxels(store, case, labels).__getitem__) if places else None
     in_plane = len(patch_size) == 2
     patch = (shape[0], *patch_size) if in_plane else tuple(patch_size)
     size = tuple(min(full, _PATCHES_ACROSS * p) for full, p in zip(shape, patch, strict=True))
@@ -167,7 +165,7 @@ class Previewer:
         device: where it lives.
         precision: number format of the forward pass.
         patch_size: ``(z, y, x)``, or ``(y, x)`` for slices.
-        names: of the indices 1..n.
+        labels: what the indices mean.
         store: the prepared cases.
         view: what is shown.
         masked_channels: channels that are 0 outside the non-zero mask.
@@ -179,7 +177,7 @@ class Previewer:
     device: torch.device
     precision: Precision
     patch_size: tuple[int, ...]
-    names: Sequence[str]
+    labels: LabelSpace
     store: CaseStore
     view: View
     masked_channels: tuple[int, ...]
@@ -197,7 +195,7 @@ class Previewer:
         """
         image, labels = read_view(self.store, self.view, self.masked_channels)
         prediction = self._predict(self._seen(image))
-        title = _title(self.view, epoch, _dice(prediction, labels, self.names))
+        title = _title(self.view, epoch, _dice(prediction, labels, self.labels))
         shown = _colours(image) if self.is_colour else image[0]
         rows: list[OverlayRow] = []
         for number, at in zip(self.view.slices, self.view.positions, strict=True):
@@ -228,12 +226,12 @@ class Previewer:
             self.network,
             torch.from_numpy(image),
             self.patch_size,
-            len(self.names) + 1,
+            self.labels.num_outputs,
             mirror_axes=(),
             precision=self.precision,
             device=self.device,
         )
-        return logits.argmax(0).numpy().astype(np.int16)
+        return decide(iter(logits.numpy()), self.labels)
 
 
 def _colours(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -252,6 +250,12 @@ def _title(view: View, epoch: int, dice: Mapping[str, float | None]) -> str:
     part = "" if view.is_whole else " of this part"
     place = f", slice {view.slices[0] + 1}" if view.size[0] > 1 else ""
     return f"{view.case}{place}, epoch {epoch}   Dice{part}  {scores}"
+
+
+def _voxels(store: CaseStore, case: str, labels: LabelSpace) -> list[int]:
+    """Voxels of each structure of a case, in declared order."""
+    counts = store.info(case).label_voxels
+    return [sum(counts[i - 1] for i in labels.indices_of(s)) for s in labels.structures]
 
 
 def _places(store: CaseStore, case: str, num_structures: int) -> dict[int, npt.NDArray[np.int64]]:
@@ -290,12 +294,12 @@ def _slices(
     return tuple(first + z for z in sorted(chosen))
 
 
-def _dice(prediction: Labels, labels: Labels, names: Sequence[str]) -> dict[str, float | None]:
+def _dice(prediction: Labels, labels: Labels, space: LabelSpace) -> dict[str, float | None]:
     """Over what was annotated."""
-    annotated = labels <= len(names)
+    annotated = labels < space.num_classes
     dice: dict[str, float | None] = {}
-    for index, name in enumerate(names, start=1):
-        one, other = (prediction == index) & annotated, labels == index
+    for name, indices in zip(space.output_names, space.output_indices, strict=True):
+        one, other = np.isin(prediction, indices) & annotated, np.isin(labels, indices)
         total = int(one.sum() + other.sum())
         dice[name] = 2 * int((one & other).sum()) / total if total else None
     return dice

@@ -62,11 +62,11 @@ class Facts:
     """What is known when a reason is looked for.
 
     Attributes:
-        names: of the structures, by index from 1.
+        names: of the structures, by index from 1; where they may overlap, in declared order.
         train: what the training cases hold.
         validation: what the validation cases hold.
         confusion: voxels of the last validation patches by (reference, prediction), background
-            first.
+            first; where structures may overlap, each is found, missed or too much by itself.
         steps: that were trained.
         spec: the recipe.
         spacing: of the prepared cases, mm.
@@ -85,7 +85,7 @@ def gather_part(
     fingerprint: Fingerprint,
     cases: Iterable[str],
     prepared: Mapping[str, tuple[Shape, Sequence[int]]],
-    num_structures: int,
+    structures: Sequence[Sequence[int]],
 ) -> Part:
     """Collect what some cases hold.
 
@@ -93,17 +93,17 @@ def gather_part(
         fingerprint: measurements of the files.
         cases: names, at least one.
         prepared: shape and voxels of each index 1..n of the prepared cases, by name.
-        num_structures: n.
+        structures: the indices that make up each.
     """
     measured = {case.name: case for case in fingerprint.cases}
     names = list(cases)
-    raw = [_padded(measured[name].label_voxels, num_structures) for name in names]
-    kept = [_padded(prepared[name][1], num_structures) for name in names]
+    raw = [_summed(measured[name].label_voxels, structures) for name in names]
+    kept = [_summed(prepared[name][1], structures) for name in names]
     return Part(
         raw=np.array(raw, dtype=np.int64),
         prepared=np.array(kept, dtype=np.int64),
         sizes=np.array([prod(prepared[name][0]) for name in names], dtype=np.int64),
-        blank=np.array([_blank(measured[name], num_structures) for name in names]),
+        blank=np.array([_blank(measured[name], structures) for name in names]),
     )
 
 
@@ -111,11 +111,11 @@ def gather(
     fingerprint: Fingerprint,
     split: Split,
     prepared: Mapping[str, tuple[Shape, Sequence[int]]],
-    num_structures: int,
+    structures: Sequence[Sequence[int]],
 ) -> tuple[Part, Part]:
     """What the training and the validation cases of a fold hold; as for ``gather_part``."""
-    train = gather_part(fingerprint, split.train, prepared, num_structures)
-    return train, gather_part(fingerprint, split.validation, prepared, num_structures)
+    train = gather_part(fingerprint, split.train, prepared, structures)
+    return train, gather_part(fingerprint, split.validation, prepared, structures)
 
 
 def stuck(rows: Sequence[Mapping[str, Any]], warned: Iterable[str]) -> list[str]:
@@ -305,14 +305,16 @@ def _percent(share: float) -> str:
     return f"{percent:.2g}%"
 
 
-def _padded(counts: Sequence[int], size: int) -> list[int]:
-    """A label map that could not be used has no counts."""
-    return [*counts[:size], *([0] * (size - len(counts)))]
+def _summed(counts: Sequence[int], structures: Sequence[Sequence[int]]) -> list[int]:
+    """Voxels of each structure; a label map that could not be used has no counts."""
+    return [sum(counts[i - 1] for i in indices if i <= len(counts)) for indices in structures]
 
 
-def _blank(case: CaseFingerprint, count: int) -> list[bool]:
-    measures = [*case.structures, *([None] * count)][:count]
-    return [
-        measure is not None and not any(measure.means) and not any(measure.stds)
-        for measure in measures
-    ]
+def _blank(case: CaseFingerprint, structures: Sequence[Sequence[int]]) -> list[bool]:
+    """Whether all that a case has of a structure lies on zeros."""
+    found: list[bool] = []
+    for indices in structures:
+        measures = [case.structures[i - 1] for i in indices if i <= len(case.structures)]
+        there = [measure for measure in measures if measure is not None]
+        found.append(bool(there) and not any(any(m.means) or any(m.stds) for m in there))
+    return found

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Recipe
 from autoseg.figures.curves import save_curves
 from autoseg.figures.overlay import save_overlay
@@ -94,7 +93,7 @@ class Watch:
         with self._side_files.writing("previews"):
             self._previewer = self._previewer or _previewer(self._inputs, self._session)
             rows = self._previewer.rows(epoch)
-            names = self._previewer.names
+            names = self._previewer.labels.index_names
             self._pictures.ask("previews", save_overlay, self._folder.preview(epoch), rows, names)
 
     def measure(self, state: State, elapsed_s: float) -> EpochMeasures:
@@ -167,20 +166,14 @@ class Watch:
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def class_names(labels: LabelSpace) -> tuple[str, ...]:
-    """Names of the classes 1..n of labels without regions."""
-    by_value = {structure.values[0]: structure.name for structure in labels.structures}
-    return tuple(by_value[value] for value in labels.foreground_values)
-
-
 def _facts(inputs: TrainingInputs, confusion: npt.NDArray[np.int64], steps: int) -> Facts:
-    names = class_names(inputs.dataset.labels)
+    labels = inputs.dataset.labels
     cases = {*inputs.split.train, *inputs.split.validation}
     infos = {case: inputs.store.info(case) for case in cases}
     prepared = {case: (info.shape, info.label_voxels) for case, info in infos.items()}
-    train, validation = gather(inputs.fingerprint, inputs.split, prepared, len(names))
+    train, validation = gather(inputs.fingerprint, inputs.split, prepared, labels.output_indices)
     return Facts(
-        names=names,
+        names=labels.output_names,
         train=train,
         validation=validation,
         confusion=confusion,
@@ -191,18 +184,18 @@ def _facts(inputs: TrainingInputs, confusion: npt.NDArray[np.int64], steps: int)
 
 
 def _previewer(inputs: TrainingInputs, session: Session) -> Previewer:
-    names = class_names(inputs.dataset.labels)
+    labels = inputs.dataset.labels
     patch_size, store = inputs.configuration.patch_size, inputs.store
-    case = choose_case(store, inputs.split.validation, len(names))
+    case = choose_case(store, inputs.split.validation, labels)
     batches = inputs.batches("validation")
     return Previewer(
         network=session.network,
         device=session.device,
         precision=session.precision,
         patch_size=patch_size,
-        names=names,
+        labels=labels,
         store=store,
-        view=choose_view(store, case, patch_size, len(names)),
+        view=choose_view(store, case, patch_size, labels),
         masked_channels=batches.masked_channels,
         is_colour=is_colour(inputs.recipe),
         previous=batches.previous,

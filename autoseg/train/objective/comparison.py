@@ -24,23 +24,40 @@ _DEVICE_ELEMENTS = 1 << 24
 class Comparison:
     """What is known about a prediction beside the truth; ignored voxels count nowhere.
 
-    All but ``actual`` have a gradient, once. The sums are over the voxels of each sample.
+    A *part* is a class or, of structures that may overlap, a region. A *decision* is what a
+    prediction can be right or wrong about: the class of a voxel, or whether it is in a region.
+    All but ``actual``, ``outside`` and ``known`` have a gradient, once. The sums are over the
+    voxels of each sample; those of a part that nobody annotated in a sample are 0.
 
     Attributes:
-        overlap: probability of the class, summed over its own voxels; ``(batch, classes)``.
-        predicted: probability of the class, summed over all voxels; ``(batch, classes)``.
-        actual: number of the class's voxels; ``(batch, classes)``.
-        surprise: minus log-probability of the class, summed over its own voxels;
-            ``(batch, classes)``.
-        voxel_surprise: minus log-probability of the true class of each voxel, 0 where it is
-            ignored; ``(batch, voxels)``.
+        overlap: probability of the part, summed over its own voxels; ``(batch, parts)``.
+        predicted: probability of the part, summed over all voxels; ``(batch, parts)``.
+        actual: number of the part's voxels; ``(batch, parts)``.
+        surprise: minus log-probability of the part, summed over its own voxels;
+            ``(batch, parts)``.
+        outside: number of voxels outside a region; ``(batch, parts)``, 0 for classes, as a voxel
+            outside one class is inside another.
+        outside_surprise: minus log-probability of being outside a region, summed over the voxels
+            outside; ``(batch, parts)``, 0 for classes.
+        voxel_surprise: minus log-probability of what is true, 0 where it is ignored or not
+            known; ``(batch, decisions)``, a decision for each voxel, or for each region and
+            voxel.
+        known: 1 where the part was annotated in the sample, else 0; ``(batch, parts)``.
     """
 
     overlap: Tensor
     predicted: Tensor
     actual: Tensor
     surprise: Tensor
+    outside: Tensor
+    outside_surprise: Tensor
     voxel_surprise: Tensor
+    known: Tensor
+
+    @property
+    def num_decisions(self) -> Tensor:
+        """Number of decisions of the batch that can be judged; a scalar."""
+        return self.actual.sum() + self.outside.sum()
 
 
 def compare_classes(logits: Tensor, labels: Tensor, ignore_index: int | None = None) -> Comparison:
@@ -59,15 +76,17 @@ def compare_classes(logits: Tensor, labels: Tensor, ignore_index: int | None = N
     """
     sums = _SoftmaxSums.apply(logits, labels, ignore_index is not None)
     overlap, predicted, actual, surprise, voxel_surprise = sums
-    # Elsewhere, looking at a number would mean to wait for the device.
-    if actual.device.type == "cpu":
-        _check_labels(labels, actual, ignore_index)
+    check_labels(labels, actual, ignore_index)
+    nothing = torch.zeros_like(actual)
     return Comparison(
         overlap=overlap,
         predicted=predicted,
         actual=actual,
         surprise=surprise,
+        outside=nothing,
+        outside_surprise=nothing,
         voxel_surprise=voxel_surprise,
+        known=torch.ones_like(actual),
     )
 
 
@@ -91,10 +110,10 @@ class _SoftmaxSums(torch.autograd.Function):
         sums = torch.zeros((4, *flat.shape[:2]), dtype=kind, device=flat.device)
         overlap, predicted, actual, surprise = sums.unbind()
         voxelwise = torch.empty(truth.shape, dtype=kind, device=flat.device)
-        for piece, (p, log_p, is_class) in _pieces(probabilities):
+        for piece, (p, log_p, is_class) in pieces(probabilities):
             torch.log_softmax(flat[..., piece], 1, dtype=kind, out=log_p)
             torch.exp(log_p, out=p)
-            _one_hot(truth[:, piece], out=is_class)
+            one_hot(truth[:, piece], out=is_class)
             if has_ignored:
                 p.mul_(is_class.sum(1, keepdim=True))
             predicted += p.sum(2)
@@ -120,8 +139,8 @@ class _SoftmaxSums(torch.autograd.Function):
             zero if gradient is None else gradient[..., None] for gradient in gradients[:4]
         )
         of_voxels = gradients[4]
-        for piece, (p, change, is_class) in _pieces(probabilities):
-            _one_hot(truth[:, piece], out=is_class)
+        for piece, (p, change, is_class) in pieces(probabilities):
+            one_hot(truth[:, piece], out=is_class)
             pull = torch.mul(is_class, of_surprise, out=change).sum(1, keepdim=True)
             if of_voxels is not None:
                 pull += of_voxels[:, None, piece]
@@ -133,25 +152,56 @@ class _SoftmaxSums(torch.autograd.Function):
         return probabilities.view(shape).to(kind), None, None
 
 
-def _pieces(whole: Tensor) -> Iterator[tuple[slice, tuple[Tensor, Tensor, Tensor]]]:
-    """Ranges of voxels of ``(batch, classes, voxels)``: each with its part and two buffers."""
+def pieces(
+    whole: Tensor, kind: torch.dtype | None = None
+) -> Iterator[tuple[slice, tuple[Tensor, Tensor, Tensor]]]:
+    """Walk through the voxels of an array piece by piece.
+
+    Args:
+        whole: ``(batch, parts, voxels)``.
+        kind: of the buffers; None for that of the array.
+
+    Yields:
+        A range of voxels, that part of the array, and two buffers of its size.
+    """
     batch, classes, voxels = whole.shape
     elements = _CPU_ELEMENTS if whole.device.type == "cpu" else _DEVICE_ELEMENTS
     step = min(max(1, elements // (batch * classes)), voxels)
-    first, second = whole.new_empty((2, batch, classes, step)).unbind()
+    first, second = whole.new_empty((2, batch, classes, step), dtype=kind).unbind()
     for start in range(0, voxels, step):
         length = min(step, voxels - start)
         piece = slice(start, start + length)
         yield piece, (whole[..., piece], first[..., :length], second[..., :length])
 
 
-def _one_hot(labels: Tensor, out: Tensor) -> Tensor:
-    """1 where a voxel is of the class, else 0; nothing for an ignored voxel."""
+def one_hot(labels: Tensor, out: Tensor) -> Tensor:
+    """Encode labels: 1 where a voxel is of the class, else 0; nothing for an ignored voxel.
+
+    Args:
+        labels: ``(batch, voxels)`` integers.
+        out: ``(batch, classes, voxels)``.
+
+    Returns:
+        ``out``.
+    """
     classes = torch.arange(out.shape[1], dtype=labels.dtype, device=labels.device)
     return torch.eq(labels[:, None], classes[:, None], out=out)
 
 
-def _check_labels(labels: Tensor, actual: Tensor, ignore_index: int | None) -> None:
+def check_labels(labels: Tensor, actual: Tensor, ignore_index: int | None) -> None:
+    """Refuse labels that are neither a class nor ignored, where that costs no waiting.
+
+    Args:
+        labels: of the batch.
+        actual: number of voxels of each class that were found, ``(batch, classes)``.
+        ignore_index: label that counts nowhere, or None.
+
+    Raises:
+        ValueError: on a CPU, if there are such labels.
+    """
+    # Elsewhere, looking at a number would mean to wait for the device.
+    if actual.device.type != "cpu":
+        return
     ignored = 0 if ignore_index is None else int((labels == ignore_index).sum())
     known = int(actual.double().sum()) + ignored
     if known != labels.numel():

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from autoseg.errors import AutosegError
 from autoseg.registry import Registry
-from autoseg.train.objective.comparison import compare_classes
+from autoseg.train.objective.comparison import Comparison, compare_classes
 from autoseg.train.objective.loss_terms import (
     LossOptions,
     Term,
@@ -22,6 +23,8 @@ from autoseg.train.objective.loss_terms import (
     tversky,
     weighted_cross_entropy,
 )
+from autoseg.train.objective.partial_comparison import compare_known_classes
+from autoseg.train.objective.region_comparison import compare_regions
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,23 +43,54 @@ class TermLoss:
     terms: tuple[Term, ...]
     options: LossOptions
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
         """The loss of a batch.
 
         Args:
-            logits: ``(batch, classes, *space)``, any floating-point type.
+            logits: ``(batch, outputs, *space)``, any floating-point type.
             labels: ``(batch, *space)`` integer indices; those of ``ignore_index`` count nowhere.
+            known: bool ``(batch, outputs)``, whether the class or region was annotated in the
+                sample; of one that was not, nobody knows where it is: it counts nowhere, and
+                background may be that class. None if all were.
 
         Returns:
             A scalar, float32 (float64 if the logits are); 0 if every voxel is ignored. It can
             be derived once: a second backward pass through the same value is refused.
         """
         options = self.options
-        comparison = compare_classes(logits, labels, options.ignore_index)
+        comparison = _compare(logits, labels, options, known)
         total = sum((term(comparison, options) for term in self.terms), start=logits.new_zeros(()))
         if options.ignore_index is None:
             return total
-        return total * (comparison.actual.sum() > 0)
+        return total * (comparison.num_decisions > 0)
+
+
+def _compare(
+    logits: Tensor, labels: Tensor, options: LossOptions, known: Tensor | None
+) -> Comparison:
+    if options.regions is not None:
+        return compare_regions(logits, labels, options.regions, options.ignore_index, known)
+    if known is not None:
+        return compare_known_classes(logits, labels, known, options.ignore_index)
+    return compare_classes(logits, labels, options.ignore_index)
+
+
+def refuse_unknown(loss: Loss, name: str) -> None:
+    """Refuse a loss that cannot leave out what nobody annotated.
+
+    Args:
+        loss: of the run.
+        name: as ``LOSSES`` knows it.
+
+    Raises:
+        AutosegError: if it is no ``TermLoss``.
+    """
+    if not isinstance(loss, TermLoss):
+        raise AutosegError(
+            f"the loss '{name}' cannot train on cases in which only some structures were annotated",
+            remedy="take one that is made of terms, such as --loss dice_ce, or leave these cases "
+            "out",
+        )
 
 
 def sum_of(*terms: Term) -> Callable[[LossOptions], Loss]:
@@ -87,7 +121,9 @@ def supervision_weights(num_outputs: int) -> tuple[float, ...]:
     return (*(weight / sum(raw) for weight in raw), 0.0)
 
 
-def deep_supervision_loss(loss: Loss, outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+def deep_supervision_loss(
+    loss: Loss, outputs: Sequence[Tensor], labels: Tensor, known: Tensor | None = None
+) -> Tensor:
     """Weighted sum of a loss over outputs of falling resolution.
 
     Args:
@@ -95,15 +131,26 @@ def deep_supervision_loss(loss: Loss, outputs: Sequence[Tensor], labels: Tensor)
         outputs: logits, full resolution first.
         labels: ``(batch, *space)`` integer indices at full resolution; taken at the nearest
             voxel for the coarser outputs.
+        known: bool ``(batch, outputs of the network)``, whether the class or region was
+            annotated in the sample; None if all were.
 
     Returns:
         A scalar.
+
+    Raises:
+        AutosegError: if not all is known and the loss is no ``TermLoss``.
     """
+    if known is not None:
+        refuse_unknown(loss, getattr(loss, "__name__", type(loss).__name__))
     total = torch.zeros((), device=labels.device)
     for weight, logits in zip(supervision_weights(len(outputs)), outputs, strict=True):
         if weight > 0:
-            values = logits if isinstance(loss, TermLoss) else logits.float()
-            total = total + weight * loss(values, _at_size(labels, logits.shape[2:]))
+            truth = _at_size(labels, logits.shape[2:])
+            if isinstance(loss, TermLoss):
+                value = loss(logits, truth, known)
+            else:
+                value = loss(logits.float(), truth)
+            total = total + weight * value
     return total
 
 

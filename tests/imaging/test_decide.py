@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from autoseg.core.labels import LabelSpace, Structure
+from autoseg.imaging.decide import decide
+
+
+def regions(**structures):
+    """Structures by their values, the last of which they are written as."""
+    return LabelSpace(
+        structures=tuple(Structure(name=n, values=v) for n, v in structures.items()),
+        output_values=tuple(v[-1] for v in structures.values()),
+    )
+
+
+CLASSES = LabelSpace(
+    structures=tuple(Structure(name=f"s{v}", values=(v,)) for v in (30, 4, 9)), ignore=255
+)
+
+
+def test_of_classes_the_largest_logit_counts_and_of_equal_ones_the_first():
+    logits = np.random.default_rng(0).normal(size=(4, 3, 4, 5)).round(1).astype(np.float32)
+    found = decide(iter(logits), CLASSES)
+    assert found.dtype == np.int16
+    np.testing.assert_array_equal(found, logits.argmax(axis=0))
+
+
+def test_regions_are_written_in_declared_order_one_over_the_other():
+    # File values 1, 2, 4 have the indices 1, 2, 3.
+    labels = regions(whole=(1, 4, 2), core=(4, 1), enhancing=(4,))
+    whole = np.array([-1.0, 1.0, 1.0, 1.0, -1.0, 1.0])
+    core = np.array([-1.0, -1.0, 1.0, 1.0, 1.0, -1.0])
+    enhancing = np.array([-1.0, -1.0, -1.0, 1.0, -1.0, 1.0])
+    assert decide(iter([whole, core, enhancing]), labels).tolist() == [0, 2, 1, 3, 1, 3]
+
+
+def test_a_region_that_is_as_likely_as_not_is_not_there():
+    labels = regions(whole=(1, 2), core=(2,))
+    assert decide(iter(np.array([[0.0, 1e-6], [-5.0, 0.0]])), labels).tolist() == [0, 2]
+
+
+def test_outputs_are_taken_one_by_one():
+    alive = []
+
+    def outputs():
+        for index in range(2):
+            alive.append(index)
+            yield np.full((2, 3), float(index))
+
+    decide(outputs(), regions(whole=(1, 2), core=(2,)))
+    assert alive == [0, 1]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_another_number_of_outputs_than_regions_is_refused(count):
+    with pytest.raises(ValueError, match="zip"):
+        decide(iter(np.zeros((count, 2, 3))), regions(whole=(1, 2), core=(2,)))
