@@ -64,7 +64,10 @@ if TYPE_CHECKING:
     from autoseg.train.inputs import TrainingChanges, TrainRequest
 
 ConfigurationArgument = Annotated[
-    str, typer.Argument(metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres.")
+    str,
+    typer.Argument(
+        metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres."
+    ),
 ]
 FoldArgument = Annotated[
     str,

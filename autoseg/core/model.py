@@ -38,6 +38,9 @@ class Model(Artifact):
         training: the recipe the weights were found with.
         held_out: cases the weights were not trained on, by name.
         members: the weights.
+        previous: model files of the previous stage of a cascade, relative to the model.
+        previous_weights: by fold, hash of the previous stage's weights whose predictions a
+            cascade was trained on.
         min_spacing: smallest spacing per axis of the training data, mm, ``(z, y, x)``.
         max_spacing: largest spacing per axis of the training data, mm.
         versions: of the software that trained it, by distribution name.
@@ -51,6 +54,8 @@ class Model(Artifact):
     training: TrainingSpec
     held_out: tuple[str, ...]
     members: tuple[Member, ...] = Field(min_length=1)
+    previous: tuple[str, ...] = ()
+    previous_weights: dict[str, str] = Field(default_factory=dict)
     min_spacing: Triple
     max_spacing: Triple
     versions: dict[str, str]

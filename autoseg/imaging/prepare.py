@@ -238,6 +238,17 @@ def _lay_out(image: Floats, spacing: Triple, recipe: Recipe) -> tuple[Trace, Mas
     return trace, mask
 
 
+def trace_of(image: Floats, spacing: Triple, recipe: Recipe) -> Trace:
+    """What preparing an image would do to its grid, without preparing it.
+
+    Args:
+        image: float32 ``(channels, z, y, x)``, raw.
+        spacing: mm, ``(z, y, x)``.
+        recipe: how it would be prepared.
+    """
+    return _lay_out(image, spacing, recipe)[0]
+
+
 def resampled_shape(shape: Shape, current_spacing: Triple, target_spacing: Triple) -> Shape:
     """Voxels after resampling, at least 1 per axis.
 

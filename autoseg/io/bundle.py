@@ -78,7 +78,7 @@ def load_model(path: Path) -> Model:
 
     Raises:
         WorkspaceError: if it does not exist.
-        ArtifactError: if it is not valid, or a member's weights would lie outside its folder.
+        ArtifactError: if it is not valid, or what it names would lie outside its folder.
     """
     model = artifacts.load(path, Model, remedy="train a fold, or name another model")
     folder = path.parent.resolve()
@@ -87,4 +87,7 @@ def load_model(path: Path) -> Model:
             raise ArtifactError(
                 f"members: weights '{member.weights}' lie outside the model's folder", place=path
             )
+    for name in model.previous:
+        if not (folder / name).resolve().is_relative_to(folder):
+            raise ArtifactError(f"previous: '{name}' lies outside the model's folder", place=path)
     return model

@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import escape as glob_escape
 from pathlib import Path
 
 from autoseg.errors import AutosegError, DataError, WorkspaceError
@@ -108,6 +109,10 @@ class FoldFolder:
     def preview(self, epoch: int) -> Path:
         """The picture of a validation case after so many epochs."""
         return self.root / "previews" / f"epoch{epoch:04d}.png"
+
+    def previous(self, fold: str) -> Path:
+        """Folder of the model of a previous stage's fold, which a cascade's model brings along."""
+        return self.root / "previous" / check_name(fold, "fold")
 
     @property
     def is_finished(self) -> bool:
@@ -225,6 +230,15 @@ class TaskFolder:
         """Folder of out-of-fold predictions for a cascade, by the hash of their weights."""
         check_name(configuration, "configuration")
         return self.root / "previous" / f"{configuration}-{check_name(weights_key, 'hash')}"
+
+    def previous_on(self, configuration: str, weights_key: str, prepared: Path) -> Path:
+        """Folder of those of them that lie on the grid of some prepared cases."""
+        return self.previous(configuration, weights_key) / prepared.name
+
+    def previous_folders(self, configuration: str) -> list[Path]:
+        """Folders of such predictions, sorted, whatever the weights."""
+        name = check_name(configuration, "configuration")
+        return sorted((self.root / "previous").glob(f"{glob_escape(name)}-*"))
 
     def fold_folder(self, plan: str, configuration: str, run: str, fold: str) -> FoldFolder:
         """Where a trained fold lies, or is to lie."""

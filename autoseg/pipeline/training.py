@@ -57,6 +57,9 @@ def train_and_validate(
 ) -> Report | None:
     """Train one fold, then predict and score the cases it held out.
 
+    Where a planned cascade builds on the configuration, what it is to see of these cases is left
+    for it, too.
+
     Args:
         task: the task's folder.
         request: what to train.
@@ -69,6 +72,7 @@ def train_and_validate(
         InterruptedRunError: if the user stopped it.
         AutosegError: if an earlier stage is missing or training failed.
     """
+    from autoseg.pipeline.cascade import leave_for_cascades
     from autoseg.train.stage import train_fold
 
     if not train_fold(task, request, progress):
@@ -77,7 +81,9 @@ def train_and_validate(
         raise InterruptedRunError("stopped; all is saved", remedy=remedy)
     if request.fold == EVERYTHING:
         return None
-    return validate(task, request, progress)
+    report = validate(task, request, progress)
+    leave_for_cascades(task, request, progress)
+    return report
 
 
 def validate(
@@ -154,6 +160,8 @@ def run_task(
 ) -> dict[str, Report | None]:
     """The whole path for one configuration; what exists is not made again.
 
+    All folds of what a cascade builds on are trained before it.
+
     Args:
         workspace: where everything is kept.
         folder: the raw data.
@@ -164,8 +172,9 @@ def run_task(
         progress: called by every stage.
 
     Returns:
-        The scores of each fold, by its name.
+        The scores of each fold of the configuration, by its name.
     """
+    from autoseg.pipeline.cascade import stages_before
     from autoseg.plan.planner import PlanRequest
     from autoseg.preprocess.stage import preprocess_task
 
@@ -182,14 +191,19 @@ def run_task(
     train_request = replace(train_request, configuration=train_request.configuration or usual)
     planned_configuration(planned.plan, train_request.configuration)
     folds = parse_folds(planned.task, fold)
+    before = stages_before(planned.plan, train_request.configuration)
     failures = preprocess_task(
         planned.task,
-        [train_request.configuration],
+        [*before, train_request.configuration],
         plan_request.name,
         train_request.workers,
         progress,
     )
     _refuse_failed([f"{failure.name}: {failure.error}" for failure in failures])
+    for stage in before:
+        for name in parse_folds(planned.task, "all"):
+            request = replace(train_request, configuration=stage, fold=name)
+            train_and_validate(planned.task, request, progress)
     return {
         name: train_and_validate(planned.task, replace(train_request, fold=name), progress)
         for name in folds

@@ -16,7 +16,9 @@ from autoseg.core.plan import Configuration, Recipe
 from autoseg.core.progress import Progress, silent
 from autoseg.core.words import counted
 from autoseg.errors import DataError
-from autoseg.imaging.prepare import Prepared, prepare, restore_indices
+from autoseg.imaging.decide import Labels
+from autoseg.imaging.next_stage import indices_on_grid
+from autoseg.imaging.prepare import Prepared, Trace, prepare, restore_indices
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import predict_logits
 
@@ -34,6 +36,7 @@ class Predictor:
         mirror_axes: patch axes to mirror along.
         device: where the networks live.
         precision: number format of the forward pass.
+        previous: of a cascade, the predictor whose label map its networks read, too.
     """
 
     identity: str
@@ -44,6 +47,7 @@ class Predictor:
     mirror_axes: tuple[int, ...]
     device: torch.device
     precision: Precision
+    previous: Predictor | None = None
 
     @property
     def value_range(self) -> tuple[int, int]:
@@ -67,20 +71,48 @@ class Predictor:
         """
         self._check(image)
         prepared = prepare(image.array, image.geometry.spacing, self.recipe)
-        indices = restore_indices(self.logits(prepared, progress), prepared.trace, self.labels)
+        logits = self.logits(prepared, progress, self._read(image, prepared.trace, progress))
+        indices = restore_indices(logits, prepared.trace, self.labels)
         return LabelMap(array=self.labels.to_values(indices), geometry=image.geometry)
 
-    def logits(self, prepared: Prepared, progress: Progress = silent) -> npt.NDArray[np.float32]:
+    def indices_on(self, image: Image, grid: Trace, progress: Progress = silent) -> Labels:
+        """What a cascade's next stage sees of an image, in training and in prediction.
+
+        Args:
+            image: raw intensities, the channels in the order of training.
+            grid: how the same image is prepared for the next stage.
+            progress: called after each tile.
+
+        Returns:
+            Label indices, int16 ``grid.prepared_shape``.
+
+        Raises:
+            DataError: if the image does not have the model's channels.
+        """
+        self._check(image)
+        prepared = prepare(image.array, image.geometry.spacing, self.recipe)
+        logits = self.logits(prepared, progress, self._read(image, prepared.trace, progress))
+        return indices_on_grid(logits, prepared.trace, grid, self.labels)
+
+    def _read(self, image: Image, grid: Trace, progress: Progress) -> Labels | None:
+        return None if self.previous is None else self.previous.indices_on(image, grid, progress)
+
+    def logits(
+        self, prepared: Prepared, progress: Progress = silent, read: Labels | None = None
+    ) -> npt.NDArray[np.float32]:
         """Mean logits of all networks.
 
         Args:
             prepared: a prepared image.
             progress: called after each tile of each network.
+            read: of a cascade, label indices of the previous stage on the same grid.
 
         Returns:
             ``(classes, z, y, x)`` on the prepared grid.
         """
         tensor = torch.from_numpy(prepared.image)
+        if read is not None:
+            tensor = torch.cat([tensor, torch.from_numpy(read)[None].float()])
         total: torch.Tensor | None = None
         for network in self.networks:
             logits = predict_logits(

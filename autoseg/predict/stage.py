@@ -19,6 +19,7 @@ from autoseg.io.images import read_image, write_labels
 from autoseg.io.predict_inputs import predict_inputs
 from autoseg.io.workspace import TaskFolder
 from autoseg.networks.build import build_network
+from autoseg.networks.label_channels import LabelChannels
 from autoseg.networks.precision import choose as choose_precision
 from autoseg.networks.precision import choose_device
 from autoseg.predict.choice import Candidate, choose
@@ -186,11 +187,13 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
         options: device and precision.
 
     Returns:
-        The predictor, its networks on the device.
+        The predictor, its networks on the device; that of a cascade holds the previous stage of
+        all of these folds.
 
     Raises:
         ArtifactError: if a file is broken, the weights do not fit, or the folds do not belong
             together.
+        WorkspaceError: if weights are missing, those of a previous stage included.
     """
     device = choose_device(options.device)
     models = [bundle.load_model(path) for path in bundles]
@@ -202,8 +205,10 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     logger.debug("%s", reason)
     members = list(zip(models, bundles, strict=True))
     weights = [path.parent / model.members[0].weights for model, path in members]
+    previous = _load_previous(members, options)
+    identity = file_hash([*bundles, *weights])
     return Predictor(
-        identity=file_hash([*bundles, *weights]),
+        identity=combined_hash([identity, previous.identity]) if previous else identity,
         networks=[_network(model, path, device) for model, path in members],
         configuration=configuration,
         recipe=first.recipe,
@@ -211,7 +216,38 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
         mirror_axes=first.training.mirror_axes,
         device=device,
         precision=precision,
+        previous=previous,
     )
+
+
+def _load_previous(
+    members: Sequence[tuple[Model, Path]], options: PredictOptions
+) -> Predictor | None:
+    """The previous stage of all folds together; each set of weights counts once."""
+    found: dict[str, Path] = {}
+    for model, path in members:
+        name = model.configuration.previous
+        if name is None:
+            continue
+        for file in (path.parent / previous for previous in model.previous):
+            weights = _weights_of(file)
+            if not weights.is_file():
+                member = model.members[0]
+                raise WorkspaceError(
+                    f"the weights of its previous stage ({name}) are not there",
+                    place=weights,
+                    remedy="copy the model's whole folder, or train "
+                    f"{member.configuration} {member.fold} again (--restart)",
+                )
+            found[file_hash([file, weights])] = file
+    return load_predictor(list(found.values()), options) if found else None
+
+
+def _weights_of(path: Path) -> Path:
+    """The weights a model file names; the model file itself if it is not there."""
+    if not path.is_file():
+        return path
+    return path.parent / bundle.load_model(path).members[0].weights
 
 
 def _check_belongs(model: Model, first: Model, path: Path) -> None:
@@ -306,9 +342,10 @@ def _protect_inputs(inputs: Inputs, output: Path, predictor: Predictor) -> None:
 
 
 def _network(model: Model, path: Path, device: torch.device) -> torch.nn.Module:
+    num_inputs = model.configuration.num_inputs(model.channels, model.labels)
     network = build_network(
         model.configuration.network,
-        model.configuration.num_inputs(model.channels, model.labels),
+        num_inputs,
         model.labels.num_outputs,
         deep_supervision=False,
     )
@@ -319,6 +356,8 @@ def _network(model: Model, path: Path, device: torch.device) -> torch.nn.Module:
         raise ArtifactError(
             "the weights do not fit the network described beside them", place=weights
         ) from error
+    if model.configuration.previous is not None:
+        network = LabelChannels(network, num_inputs - len(model.channels))
     return network.to(device)
 
 

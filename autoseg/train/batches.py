@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from autoseg.errors import AutosegError
 from autoseg.imaging.patches import lower_corner
 from autoseg.io.case_store import CaseStore
+from autoseg.io.previous_store import PreviousStore
 from autoseg.train.augmentation.augment import (
     AUGMENTATIONS,
     Augmentation,
@@ -27,6 +28,7 @@ from autoseg.train.augmentation.augment import (
     box_to_read,
     draw_warp,
 )
+from autoseg.train.augmentation.previous_stage import one_hot, vary
 from autoseg.train.batch_pool import BatchPool, MakerDiedError
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,23 @@ logger = logging.getLogger(__name__)
 BATCHES_AHEAD = 3
 
 Part = Literal["train", "validation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviousLabels:
+    """What a cascade reads of its previous stage.
+
+    Attributes:
+        folders: by case, the folder of the predictions that hold its own.
+        num_labels: number of foreground labels, each a channel.
+    """
+
+    folders: Mapping[str, Path]
+    num_labels: int
+
+    def read(self, case: str, lower: Sequence[int], size: Sequence[int]) -> npt.NDArray[np.int16]:
+        """Label indices of a box ``(z, y, x)`` of a case, 0 beyond its borders."""
+        return PreviousStore(self.folders[case]).read(case, lower, size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +74,7 @@ class BatchSpec:
         part: which stream of samples; validation samples are not varied.
         known: which outputs of the network each of ``cases`` is annotated for; None where all
             are for all.
+        previous: predictions that come as channels after those of the image, in a cascade.
     """
 
     folder: Path
@@ -69,6 +89,7 @@ class BatchSpec:
     seed: int
     part: Part
     known: tuple[tuple[bool, ...], ...] | None = None
+    previous: PreviousLabels | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,12 +172,30 @@ def make_sample(
     box = box_to_read(augmentation, warp)
     start = tuple(a + b for a, b in zip(corner, _as_volume(box.lower, 0), strict=True))
     image, labels = store.read(case, start, _as_volume(box.size))
+    if spec.previous is not None:
+        labels = np.stack([labels, spec.previous.read(case, start, _as_volume(box.size))])
     if len(spec.patch_size) == 2:
-        image, labels = image[:, 0], labels[0]
+        image, labels = image[:, 0], labels[..., 0, :, :]
     image, labels = apply(image, labels, warp, augmentation, rng)
+    if spec.previous is not None:
+        image, labels = _with_channels(image, labels, spec.previous.num_labels, augmentation, rng)
     for channel in spec.masked_channels:
         image[channel][labels < 0] = 0.0
     return image, np.maximum(labels, 0), case
+
+
+def _with_channels(
+    image: npt.NDArray[np.float32],
+    maps: npt.NDArray[np.int16],
+    num_labels: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16]]:
+    """The image with the previous stage's labels, the second map, as channels; the first map."""
+    masks = one_hot(maps[1], num_labels)
+    if augmentation.previous_stage is not None:
+        vary(masks, augmentation.previous_stage, rng)
+    return np.concatenate([image, masks], dtype=np.float32), maps[0]
 
 
 def case_of(spec: BatchSpec, epoch: int, index: int) -> str:

@@ -38,6 +38,7 @@ class State(Artifact):
         recipe: how its cases were prepared.
         split: who trains and who is held out.
         annotated: what is annotated in those of its cases that are not annotated for everything.
+        previous_weights: as in the model the run is to end with.
         precision: number format, as probed when the run started.
         compiled: whether the network is compiled, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
@@ -56,6 +57,7 @@ class State(Artifact):
     recipe: Recipe
     split: Split
     annotated: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    previous_weights: dict[str, str] = Field(default_factory=dict)
     precision: Precision
     compiled: bool = False
     tensors: str = ""

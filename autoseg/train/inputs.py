@@ -20,10 +20,11 @@ from autoseg.io.task import Planned, load_fold, load_planned, planned_configurat
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
 from autoseg.train.augmentation.augment import AUGMENTATIONS
-from autoseg.train.batches import BatchSpec, Part
+from autoseg.train.batches import BatchSpec, Part, PreviousLabels
 from autoseg.train.objective.losses import LOSSES
 from autoseg.train.objective.optimizers import DEFAULT_RATES, OPTIMIZERS
 from autoseg.train.objective.schedules import DEFAULT_WARMUP, SCHEDULES
+from autoseg.train.previous import Previous, find_previous
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ class TrainingInputs:
         split: who trains and who is held out.
         store: the prepared cases, up to date.
         spec: the plan's recipe with the request's changes.
+        previous: what a cascade builds on.
     """
 
     dataset: Dataset
@@ -128,6 +130,7 @@ class TrainingInputs:
     split: Split
     store: CaseStore
     spec: TrainingSpec
+    previous: Previous | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -172,6 +175,7 @@ class TrainingInputs:
             seed=self.spec.seed,
             part=part,
             known=self._known_in(cases),
+            previous=self._previous_labels,
         )
 
     def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
@@ -179,6 +183,13 @@ class TrainingInputs:
         if not known.keys() & set(cases):
             return None
         return tuple(known.get(case, everything) for case in cases)
+
+    @property
+    def _previous_labels(self) -> PreviousLabels | None:
+        if self.previous is None:
+            return None
+        num_labels = self.dataset.labels.num_classes - 1
+        return PreviousLabels(folders=self.previous.folders, num_labels=num_labels)
 
     def model(self, request: TrainRequest, weights: str) -> Model:
         """The model file of a finished fold, whose weights lie beside it."""
@@ -193,6 +204,8 @@ class TrainingInputs:
             training=self.spec,
             held_out=() if request.fold == EVERYTHING else self.split.validation,
             members=(member,),
+            previous=() if self.previous is None else self.previous.bundles,
+            previous_weights={} if self.previous is None else dict(self.previous.weights),
             min_spacing=self.fingerprint.min_spacing,
             max_spacing=self.fingerprint.max_spacing,
             versions={"python": platform.python_version()}
@@ -209,28 +222,25 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     planned = load_planned(task, request.plan)
     dataset, fingerprint, plan = planned.dataset, planned.fingerprint, planned.plan
     configuration = planned_configuration(plan, request.configuration)
-    _refuse_impossible(configuration, request)
     spec = request.changes.applied_to(configuration.training)
     _check_names(configuration, spec)
     spec = _with_mirroring_as_trained(configuration, spec)
     split = _split_of(task, request.fold, dataset)
+    store = _open_store(task, planned, request, split)
+    previous = None
+    if configuration.previous is not None:
+        where = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
+        previous = find_previous(task, configuration.previous, where, split, store, dataset.labels)
     return TrainingInputs(
         dataset=dataset,
         fingerprint=fingerprint,
         plan=plan,
         configuration=configuration,
         split=split,
-        store=_open_store(task, planned, request, split),
+        store=store,
         spec=spec,
+        previous=previous,
     )
-
-
-def _refuse_impossible(configuration: Configuration, request: TrainRequest) -> None:
-    if configuration.previous is not None:
-        raise AutosegError(
-            f"training the cascade ({request.configuration}) is not possible yet",
-            remedy="train 3d_fullres instead",
-        )
 
 
 def _check_names(configuration: Configuration, spec: TrainingSpec) -> None:

@@ -36,6 +36,7 @@ from autoseg.train.monitoring.scalars import require_tensorboard
 from autoseg.train.monitoring.watch import Watch
 from autoseg.train.objective.optimizers import set_learning_rate
 from autoseg.train.plateau import WORTHWHILE, Plateau
+from autoseg.train.previous import keep_previous
 from autoseg.train.start import label, start, to_train
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
             return True
         with log_to(folder.log), explaining_memory(left.plan, device, task.name):
             session, state = start(folder, left, request, device)
+            keep_previous(task, folder, left.previous)
             if not _train(folder, left, session, state, request, progress):
                 return False
             with checkpoint.saving():

@@ -26,6 +26,7 @@ from autoseg.train.objective.class_weights import class_weights
 from autoseg.train.objective.losses import LOSSES, LossOptions
 from autoseg.train.objective.optimizers import OPTIMIZERS
 from autoseg.train.partial_labels import tell_partial_labels
+from autoseg.train.previous import refuse_other_previous
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def to_train(
     extensions = model.training.extensions
     inputs = replace(inputs, spec=inputs.spec.model_copy(update={"extensions": extensions}))
     refuse_other_recipe(folder, inputs, model.training, model.configuration, model.recipe)
+    refuse_other_previous(label(folder), model.previous_weights, inputs.previous)
     spec = _extended(folder, model.training, request.extend)
     return None if spec is None else replace(inputs, spec=spec)
 
@@ -116,6 +118,7 @@ def start(
         state = state.extended(inputs.spec.extensions)
     refuse_other_recipe(folder, inputs, state.training, state.configuration, state.recipe)
     _refuse_other_split(folder, inputs, state)
+    refuse_other_previous(label(folder), state.previous_weights, inputs.previous)
     _check_precision(state.precision, request, device, folder)
     session = _session(inputs, state, device)
     checkpoint.restore(folder.resume, state, session)
@@ -136,6 +139,7 @@ def _begin(
         recipe=inputs.recipe,
         split=inputs.split,
         annotated=inputs.annotated,
+        previous_weights={} if inputs.previous is None else dict(inputs.previous.weights),
         precision=precision,
     )
     tell_partial_labels(inputs.dataset.labels, inputs.cases_of(inputs.split.train))

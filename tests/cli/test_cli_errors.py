@@ -146,14 +146,15 @@ def test_a_gpu_that_is_not_there_is_answered_with_what_is(here):
     assert_refused(call("plan", TASK, "--gpu-memory", "auto"), "no CUDA GPU", "8GB")
 
 
-def test_the_cascade_is_not_trained_yet(here, task):
+def test_a_cascade_without_its_previous_stage_is_answered_with_the_command_for_that(here, task):
     path = task / "plans" / "default.json"
     planned = json.loads(path.read_text())["configurations"]
     low = planned["3d_fullres"] | {"spacing": [2.5, 2.5, 2.25]}
     cascade = planned["3d_fullres"] | {"previous": "3d_lowres"}
     edit(path, configurations=planned | {"3d_lowres": low, "3d_cascade_fullres": cascade})
     called = call("train", "3d_cascade_fullres", "0", *ON_CPU)
-    assert_refused(called, "3d_cascade_fullres", "not possible yet", "train 3d_fullres")
+    refused = "no prediction of 3d_lowres; run: autoseg train 3d_lowres all"
+    assert_refused(called, "(the first is '", refused)
 
 
 def test_a_network_nobody_has_is_named_before_anything_is_prepared(here, task):

@@ -34,9 +34,11 @@ from autoseg.train.augmentation.local_intensity import (
     Offset,
     Sharpen,
 )
+from autoseg.train.augmentation.previous_stage import PreviousRange
 from autoseg.train.augmentation.warp import Box, Warp, WarpRange
 
 DUMMY_2D_RATIO = 3.0
+_USUAL_PREVIOUS = PreviousRange()
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int16]
@@ -55,6 +57,7 @@ class Augmentation:
             batchgenerators, or others that are called in the same way.
         mirror_axes: spatial axes that are mirrored, each with probability 0.5. Prediction
             averages over the mirrorings of these axes, too.
+        previous_stage: what may happen to the prediction a cascade reads, or None.
     """
 
     patch_size: tuple[int, ...]
@@ -62,6 +65,7 @@ class Augmentation:
     in_plane: bool = False
     intensity: Sequence[IntensityTransform] = field(default=(), repr=False)
     mirror_axes: tuple[int, ...] = ()
+    previous_stage: PreviousRange | None = _USUAL_PREVIOUS
 
 
 AUGMENTATIONS: Registry[Callable[[Sequence[int], Sequence[int]], Augmentation]] = Registry(
@@ -125,7 +129,7 @@ def no_augmentation(patch_size: Sequence[int], mirror_axes: Sequence[int]) -> Au
         mirror_axes: ignored: nothing is mirrored.
     """
     del mirror_axes
-    return Augmentation(patch_size=tuple(patch_size))
+    return Augmentation(patch_size=tuple(patch_size), previous_stage=None)
 
 
 def light_augmentation(patch_size: Sequence[int], mirror_axes: Sequence[int]) -> Augmentation:
@@ -255,13 +259,14 @@ def apply(
 
     Args:
         image: ``(channels, *size)``, of the size that ``box_to_read`` tells; may be changed.
-        labels: ``size``, -1 outside the image.
+        labels: ``size``, -1 outside the image; or several such maps, ``(maps, *size)``.
         warp: what ``draw_warp`` gave.
         augmentation: what may happen.
         rng: source of the remaining randomness.
 
     Returns:
-        Image ``(channels, *patch_size)`` and labels ``patch_size``; views where mirrored.
+        Image ``(channels, *patch_size)`` and labels ``patch_size``, of several maps ``(maps,
+        *patch_size)``; views where mirrored.
     """
     if warp is not None:
         image, labels = warping.warp_patch(image, labels, warp, augmentation.patch_size)
@@ -277,8 +282,10 @@ def _mirror(
     image: Array, labels: Labels, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[Array, Labels]:
     flips = rng.random(len(augmentation.mirror_axes)) < 0.5
-    axes = tuple(a for a, flip in zip(augmentation.mirror_axes, flips, strict=True) if flip)
-    return np.flip(image, tuple(axis + 1 for axis in axes)), np.flip(labels, axes)
+    # Counted from the last one, because channels or several label maps come first.
+    mirrored = [a - len(augmentation.patch_size) for a in augmentation.mirror_axes]
+    axes = tuple(a for a, flip in zip(mirrored, flips, strict=True) if flip)
+    return np.flip(image, axes), np.flip(labels, axes)
 
 
 def _seed_globals(rng: np.random.Generator) -> None:

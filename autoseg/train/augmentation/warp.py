@@ -144,19 +144,20 @@ def warp_patch(
 
     Args:
         image: ``(channels, *box)`` with the size that ``source_box`` tells.
-        labels: ``box``.
+        labels: ``box``, or several maps ``(maps, *box)``.
         warp: the drawn warp.
         patch_size: of the result.
 
     Returns:
-        Image ``(channels, *patch_size)`` and labels ``patch_size``.
+        Image ``(channels, *patch_size)`` and labels ``patch_size``, or ``(maps, *patch_size)``.
 
     Raises:
         ValueError: if the arrays have another size.
     """
     patch, dimensions = tuple(patch_size), len(warp.scales)
     box = source_box(warp, patch)
-    if labels.shape != box.size or image.shape[1:] != box.size:
+    maps = labels.shape[: -len(patch)]
+    if labels.shape != (*maps, *box.size) or image.shape[1:] != box.size:
         raise ValueError(f"the warp needs {box.size}, got {image.shape} and {labels.shape}")
     plane = box.size[-dimensions:]
     centre = (np.asarray(patch[-dimensions:]) - 1) / 2
@@ -164,7 +165,7 @@ def warp_patch(
     matrix = warp.matrix
     grid = Grid(matrix=matrix, origin=middle - matrix @ centre, shape=patch[-dimensions:])
     warped, warped_labels = sample(image.reshape(-1, *plane), labels.reshape(-1, *plane), grid)
-    return warped.reshape(len(image), *patch), warped_labels.reshape(patch)
+    return warped.reshape(len(image), *patch), warped_labels.reshape(*maps, *patch)
 
 
 def _axis_rotations(angles: Sequence[float]) -> list[npt.NDArray[np.float64]]:

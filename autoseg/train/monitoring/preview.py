@@ -21,6 +21,8 @@ from autoseg.imaging.decide import Labels, decide
 from autoseg.io.case_store import CaseStore
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import predict_logits
+from autoseg.train.augmentation.previous_stage import one_hot
+from autoseg.train.batches import PreviousLabels
 from autoseg.train.monitoring.history import dice_in_words
 
 MOST_SLICES = 3
@@ -139,6 +141,23 @@ def read_view(
     return image, labels
 
 
+def read_previous(previous: PreviousLabels, view: View) -> Labels:
+    """Read what a previous stage predicted of what a view shows.
+
+    Args:
+        previous: its predictions.
+        view: what to read.
+
+    Returns:
+        Label indices ``(z, y, x)`` of the image that ``read_view`` gives.
+    """
+    if not view.in_plane:
+        return previous.read(view.case, view.lower, view.size)
+    corners = [(z, *view.lower[1:]) for z in view.slices]
+    size = (1, *view.size[1:])
+    return np.concatenate([previous.read(view.case, corner, size) for corner in corners])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previewer:
     """Predicts one view of one case, epoch after epoch.
@@ -153,6 +172,7 @@ class Previewer:
         view: what is shown.
         masked_channels: channels that are 0 outside the non-zero mask.
         is_colour: whether the channels are red, green and blue.
+        previous: predictions that a cascade sees, too.
     """
 
     network: nn.Module
@@ -164,6 +184,7 @@ class Previewer:
     view: View
     masked_channels: tuple[int, ...]
     is_colour: bool
+    previous: PreviousLabels | None = None
 
     def rows(self, epoch: int) -> list[OverlayRow]:
         """Predict the view; image, reference and prediction of each of its slices.
@@ -175,7 +196,7 @@ class Previewer:
             AutosegError: if the network's output is not finite.
         """
         image, labels = read_view(self.store, self.view, self.masked_channels)
-        prediction = self._predict(image)
+        prediction = self._predict(self._seen(image))
         title = _title(self.view, epoch, _dice(prediction, labels, self.labels))
         shown = _colours(image) if self.is_colour else image[0]
         rows: list[OverlayRow] = []
@@ -193,6 +214,14 @@ class Previewer:
             )
             rows.append(row)
         return rows
+
+    def _seen(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The image with the channels of a previous stage."""
+        if self.previous is None:
+            return image
+        labels = read_previous(self.previous, self.view)
+        masks = one_hot(labels, self.previous.num_labels)
+        return np.concatenate([image, masks], dtype=np.float32)
 
     def _predict(self, image: npt.NDArray[np.float32]) -> Labels:
         logits = predict_logits(

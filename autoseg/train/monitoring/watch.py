@@ -190,6 +190,7 @@ def _previewer(inputs: TrainingInputs, session: Session) -> Previewer:
     labels = inputs.dataset.labels
     patch_size, store = inputs.configuration.patch_size, inputs.store
     case = choose_case(store, inputs.split.validation, labels)
+    batches = inputs.batches("validation")
     return Previewer(
         network=session.network,
         device=session.device,
@@ -198,8 +199,9 @@ def _previewer(inputs: TrainingInputs, session: Session) -> Previewer:
         labels=labels,
         store=store,
         view=choose_view(store, case, patch_size, labels),
-        masked_channels=inputs.batches("validation").masked_channels,
+        masked_channels=batches.masked_channels,
         is_colour=is_colour(inputs.recipe),
+        previous=batches.previous,
     )
 
 

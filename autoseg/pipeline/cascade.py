@@ -1,0 +1,112 @@
+"""A cascade's stages in their order: what comes before it, and what is left for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from autoseg.core.plan import Plan
+from autoseg.core.progress import Progress, silent
+from autoseg.core.words import counted
+from autoseg.errors import AutosegError
+from autoseg.io import atomic, bundle
+from autoseg.io.case_store import source_of
+from autoseg.io.task import Planned, load_planned
+from autoseg.io.workspace import TaskFolder
+from autoseg.predict.for_cascade import HeldOut, missing_in, predict_for_cascade
+from autoseg.predict.predictor import Predictor
+from autoseg.predict.stage import PredictOptions, load_predictor
+from autoseg.train.inputs import TrainRequest
+
+logger = logging.getLogger(__name__)
+
+
+def stages_before(plan: Plan, configuration: str) -> list[str]:
+    """The configurations a cascade builds on, first things first; none for any other.
+
+    Args:
+        plan: the plan.
+        configuration: a name in it.
+
+    Raises:
+        AutosegError: if a configuration builds on itself.
+    """
+    stages: list[str] = []
+    name = plan.configurations[configuration].previous
+    while name is not None:
+        if name in (configuration, *stages):
+            raise AutosegError(
+                f"{configuration} builds on itself",
+                place=f"plan {plan.name}",
+                remedy="mend 'previous' of its configurations",
+            )
+        stages.insert(0, name)
+        name = plan.configurations[name].previous
+    return stages
+
+
+def leave_for_cascades(
+    task: TaskFolder, request: TrainRequest, progress: Progress = silent
+) -> None:
+    """Leave predictions of the cases a trained fold held out, for cascades that build on it.
+
+    They lie on the grid of the cascade's prepared cases; what is there already is kept.
+
+    Args:
+        task: the task's folder.
+        request: names plan, configuration, run and fold, device and precision.
+        progress: called after every case.
+
+    Raises:
+        AutosegError: if a case cannot be predicted; the others are.
+    """
+    planned = load_planned(task, request.plan)
+    plan = planned.plan
+    cascades = [
+        name
+        for name, configuration in plan.configurations.items()
+        if configuration.previous == request.configuration
+    ]
+    if not cascades:
+        return
+    folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
+    cases = _held_out(planned, bundle.load_model(folder.bundle).held_out)
+    key = atomic.digest(folder.weights)
+    predictor: Predictor | None = None
+    # Cascades that share their prepared cases share these predictions, too.
+    places = {task.prepared(plan.prepared_as(n), plan.recipe(n).key): n for n in cascades}
+    for prepared, name in places.items():
+        target = task.previous_on(request.configuration, key, prepared)
+        wanted = missing_in(target, cases)
+        if not wanted:
+            continue
+        logger.info("%s: predicting %s for %s", request.fold, counted(len(wanted), "case"), name)
+        options = PredictOptions(device=request.device, precision=request.precision)
+        predictor = predictor or load_predictor([folder.bundle], options)
+        patch = plan.configurations[name].patch_size
+        recipe = plan.recipe(name)
+        _refuse(predict_for_cascade(predictor, wanted, recipe, patch, target, progress), name)
+
+
+def _held_out(planned: Planned, names: Sequence[str]) -> list[HeldOut]:
+    return [_case(planned, name) for name in names]
+
+
+def _case(planned: Planned, name: str) -> HeldOut:
+    dataset, measured = planned.dataset, planned.fingerprint.case(name)
+    images = dataset.image_paths(dataset.case(name))
+    return HeldOut(
+        name=name,
+        images=images,
+        measured=measured.files[: len(images)],
+        source=source_of(measured, dataset.labels),
+    )
+
+
+def _refuse(failures: Sequence[str], cascade: str) -> None:
+    if failures:
+        raise AutosegError(
+            f"{counted(len(failures), 'case')} could not be predicted for {cascade}: "
+            f"{' | '.join(failures[:5])}",
+            remedy="mend them and repeat the command, which only predicts these",
+        )
