@@ -17,6 +17,7 @@ from autoseg.cli.data import (
     BatchSizeOption,
     CompatibleOption,
     FeaturesOption,
+    FromModelOption,
     GpuMemoryOption,
     MirrorOption,
     PatchSizeOption,
@@ -42,6 +43,7 @@ from autoseg.cli.recipe import (
     EpochsOption,
     ExtendOption,
     GpusOption,
+    InitFromOption,
     LossOption,
     MaxTimeOption,
     OptimizerOption,
@@ -52,6 +54,7 @@ from autoseg.cli.recipe import (
     ScheduleOption,
     SeedOption,
     TensorboardOption,
+    WarmupOption,
     training_changes,
 )
 from autoseg.cli.side_by_side import parse_gpus, train_side_by_side
@@ -87,6 +90,8 @@ def train(
     optimizer: OptimizerOption = None,
     schedule: ScheduleOption = None,
     lr: RateOption = None,
+    warmup: WarmupOption = None,
+    init_from: InitFromOption = None,
     augmentation: AugmentationOption = None,
     tensorboard: TensorboardOption = False,
     preview_every: PreviewOption = 0,
@@ -109,7 +114,7 @@ def train(
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
     changes = training_changes(
-        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau
+        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau, warmup
     )
     from dataclasses import replace
 
@@ -119,7 +124,7 @@ def train(
     request = _request(
         configuration, fold, plan_name, run, device, precision, workers, changes, restart, extend
     )
-    request = _showing(request, tensorboard, preview_every)
+    request = replace(_showing(request, tensorboard, preview_every), init_from=init_from)
     scores: dict[str, Report] = {}
     folds = parse_folds(place.task, fold)
     warn_of_changes(place.task)
@@ -238,6 +243,8 @@ def run(
     optimizer: OptimizerOption = None,
     schedule: ScheduleOption = None,
     lr: RateOption = None,
+    warmup: WarmupOption = None,
+    init_from: InitFromOption = None,
     augmentation: AugmentationOption = None,
     tensorboard: TensorboardOption = False,
     preview_every: PreviewOption = 0,
@@ -249,6 +256,7 @@ def run(
     mirror_axes: MirrorOption = None,
     base_features: FeaturesOption = None,
     compatible: CompatibleOption = False,
+    from_model: FromModelOption = None,
     plan_name: PlanOption = "default",
     run: RunOption = "default",
     workspace: WorkspaceOption = None,
@@ -273,17 +281,21 @@ def run(
         compatible,
         patch_size,
         batch_size,
+        from_model,
+        workspace,
     )
     changes = training_changes(
-        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau
+        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau, warmup
     )
+    from dataclasses import replace
+
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline.training import run_task
 
     place = find_workspace(workspace)
     folder = place.locate_dataset(task)
     request = _request(configuration, fold, plan_name, run, device, precision, workers, changes)
-    request = _showing(request, tensorboard, preview_every)
+    request = replace(_showing(request, tensorboard, preview_every), init_from=init_from)
     with progress_bar("running", quiet) as progress:
         reports = run_task(place, folder, wanted, request, fold, progress)
     scores = {name: report for name, report in reports.items() if report is not None}

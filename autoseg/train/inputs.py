@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from autoseg.core.dataset import Dataset, Split
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
-from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
+from autoseg.core.plan import Configuration, InitialWeights, Plan, Recipe, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io.case_store import CaseStore, source_of
 from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
@@ -19,9 +19,11 @@ from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
 from autoseg.train.augmentation.augment import AUGMENTATIONS
 from autoseg.train.batches import BatchSpec, Part
+from autoseg.train.initialization import RATE_DIVISOR, WARMUP
 from autoseg.train.objective.losses import LOSSES
 from autoseg.train.objective.optimizers import DEFAULT_RATES, OPTIMIZERS
 from autoseg.train.objective.schedules import DEFAULT_WARMUP, SCHEDULES
+from autoseg.train.source import Beginning, Source, find_beginning, find_source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,8 @@ class TrainingChanges:
     """Fields of ``TrainingSpec`` to replace; None leaves one as it is planned.
 
     Another optimiser brings its default learning rate along, another schedule its default
-    warm-up, unless they are given too.
+    warm-up, and the weights of another model a lower rate and a warm-up, unless they are given
+    too.
     """
 
     epochs: int | None = None
@@ -44,6 +47,7 @@ class TrainingChanges:
     learning_rate: float | None = None
     warmup: float | None = None
     augmentation: str | None = None
+    init_from: InitialWeights | None = None
 
     def applied_to(self, planned: TrainingSpec) -> TrainingSpec:
         """The recipe with these changes.
@@ -54,7 +58,7 @@ class TrainingChanges:
         given = {name: value for name, value in asdict(self).items() if value is not None}
         try:
             return TrainingSpec.model_validate(
-                planned.model_dump() | self._brought_along(planned) | given
+                planned.model_dump() | {"init_from": None} | self._brought_along(planned) | given
             )
         except ValidationError as error:
             problem = error.errors()[0]
@@ -69,6 +73,10 @@ class TrainingChanges:
             brought["learning_rate"] = DEFAULT_RATES.get(self.optimizer, planned.learning_rate)
         if self.schedule is not None and self.schedule != planned.schedule:
             brought["warmup"] = DEFAULT_WARMUP.get(self.schedule, planned.warmup)
+        if self.init_from is not None:
+            usual = brought.get("learning_rate", planned.learning_rate)
+            brought["learning_rate"] = round(usual / RATE_DIVISOR, 15)
+            brought["warmup"] = max(brought.get("warmup", planned.warmup), WARMUP)
         return brought
 
 
@@ -89,6 +97,7 @@ class TrainRequest:
         workers: processes that make batches; None for as many as fit.
         tensorboard: whether to write for TensorBoard, too.
         preview_every: epochs between two pictures of a validation case; 0 for none.
+        init_from: the model to begin with, as ``locate_model`` takes it; None for none.
     """
 
     configuration: str
@@ -103,6 +112,7 @@ class TrainRequest:
     workers: int | None = None
     tensorboard: bool = False
     preview_every: int = 0
+    init_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +127,8 @@ class TrainingInputs:
         split: who trains and who is held out.
         store: the prepared cases, up to date.
         spec: the plan's recipe with the request's changes.
+        beginning: weights of another model to begin with; None for random ones, or if the run
+            has begun.
     """
 
     dataset: Dataset
@@ -126,6 +138,7 @@ class TrainingInputs:
     split: Split
     store: CaseStore
     spec: TrainingSpec
+    beginning: Beginning | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -179,10 +192,13 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     dataset, fingerprint, plan = planned.dataset, planned.fingerprint, planned.plan
     configuration = planned_configuration(plan, request.configuration)
     _refuse_impossible(configuration, dataset, request)
-    spec = request.changes.applied_to(configuration.training)
+    source = _source_of(task, request)
+    weights = None if source is None else source.weights
+    spec = replace(request.changes, init_from=weights).applied_to(configuration.training)
     _check_names(configuration, spec)
     spec = _with_mirroring_as_trained(configuration, spec)
     split = _split_of(task, request.fold, dataset)
+    recipe = plan.recipe(request.configuration)
     return TrainingInputs(
         dataset=dataset,
         fingerprint=fingerprint,
@@ -191,7 +207,16 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
         split=split,
         store=_open_store(task, planned, request, split),
         spec=spec,
+        beginning=source and find_beginning(source, dataset, configuration, recipe, split),
     )
+
+
+def _source_of(task: TaskFolder, request: TrainRequest) -> Source | None:
+    """The model the run is to begin with, or began with; None if there is none."""
+    if request.init_from is None:
+        return None
+    folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
+    return find_source(request.init_from, task, folder, restart=request.restart)
 
 
 def _refuse_impossible(
