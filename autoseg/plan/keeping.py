@@ -120,7 +120,11 @@ def kept_configuration(name: str, kept: Kept) -> Configuration:
     old, request = kept.source.plan.configurations[name], kept.request
     patch = old.patch_size
     if request.patch_size is not None and len(request.patch_size) == old.dimensions:
-        patch = _checked_patch(request.patch_size, old)
+        # A wished patch is meant for the model's own configuration, as in a derived plan.
+        is_own = name == kept.source.members[0].configuration
+        patch = (_divisible if is_own else _rounded_up)(
+            request.patch_size, old.network.downsampling
+        )
     channels = range(len(kept.channels.wanted))
     mirrored = {"mirror_axes": _mirror_axes(old, kept)}
     planned = old.model_copy(
@@ -135,12 +139,16 @@ def kept_configuration(name: str, kept: Kept) -> Configuration:
     return planned.model_copy(update={"batch_size": _batch_size(planned, kept)})
 
 
-def _checked_patch(patch: Axes, old: Configuration) -> Axes:
-    divisor = old.network.downsampling
+def _rounded_up(patch: Axes, divisor: Axes) -> Axes:
+    return tuple(-(-size // by) * by for size, by in zip(patch, divisor, strict=True))
+
+
+def _divisible(patch: Axes, divisor: Axes) -> Axes:
     if any(size % by for size, by in zip(patch, divisor, strict=True)):
+        short = divisor[:1] if len(set(divisor)) == 1 else divisor
         nearest = [max(1, round(s / by)) * by for s, by in zip(patch, divisor, strict=True)]
         raise AutosegError(
-            f"not divisible by {_numbers(divisor)}, as the model's network needs it",
+            f"not divisible by {_numbers(short)}, as the model's network needs it",
             place=f"--patch-size {_numbers(patch)}",
             remedy=f"nearest: {_numbers(nearest)}",
         )
@@ -191,16 +199,17 @@ def refuse_other_channels(kept: Kept) -> None:
             otherwise.
     """
     match, model = kept.channels, kept.source.configuration
-    others = [
-        f"'{one}' is no '{other}'"
+    others = any(
+        scheme_of(one) != model.normalization[match.known.index(other)]
         for one, other in match.renamed
-        if scheme_of(one) != model.normalization[match.known.index(other)]
-    ]
+    )
     if match.pairs and not others:
         return
+    finding = f"the model knows the channels {', '.join(match.known)}, not "
+    finding += ", ".join(match.wanted)
+    finding += ": it would see them normalized for something else" if others else ""
     raise AutosegError(
-        f"the channels {', '.join(match.wanted)} are none of the model's ("
-        f"{', '.join(match.known)}), which are normalized otherwise",
+        finding,
         place=kept.source.label,
         remedy="if they are the same, name them alike in dataset.json; else plan without "
         "--from-model",

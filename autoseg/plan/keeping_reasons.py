@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from autoseg.core.plan import Configuration, Decision
 from autoseg.plan import reasons
 from autoseg.plan.keeping import Kept
@@ -95,7 +97,8 @@ def _whose(is_kept: bool, wish: object = None) -> str:
 
 
 def _explain_batch(planned: Configuration, old: Configuration, kept: Kept) -> str:
-    if planned.batch_size < old.batch_size and kept.request.budget_bytes is not None:
+    is_wished = kept.request.batch_size is not None
+    if planned.batch_size < old.batch_size and not is_wished and kept.request.budget_bytes:
         return f"the model's {old.batch_size} would not fit {reasons.gb(kept.budget)}"
     return _whose(planned.batch_size == old.batch_size, kept.request.batch_size)
 
@@ -136,7 +139,10 @@ def warnings_of(kept: Kept, made: dict[str, Configuration]) -> list[Decision]:
 
 def _far_spacing(kept: Kept) -> Decision | None:
     """That the data are much finer or coarser than the model sees them."""
-    planned = kept.source.configuration
+    dimensions = kept.source.configuration.dimensions
+    known = kept.source.plan.configurations.values()
+    # A low resolution is coarse on purpose.
+    planned = min((c for c in known if c.dimensions == dimensions), key=lambda c: prod(c.spacing))
     usual, _, _ = target_spacing(kept.fingerprint, None, kept.request.rules)
     raw = kept.raw_axes(planned)
     ratios = [usual[axis] / mm for axis, mm in zip(raw, planned.spacing, strict=True)]

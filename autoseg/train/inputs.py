@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 
 from pydantic import ValidationError
@@ -47,10 +47,15 @@ class TrainingChanges:
     learning_rate: float | None = None
     warmup: float | None = None
     augmentation: str | None = None
-    init_from: InitialWeights | None = None
 
-    def applied_to(self, planned: TrainingSpec) -> TrainingSpec:
+    def applied_to(
+        self, planned: TrainingSpec, init_from: InitialWeights | None = None
+    ) -> TrainingSpec:
         """The recipe with these changes.
+
+        Args:
+            planned: the recipe of the plan.
+            init_from: the model the training begins with, if any.
 
         Raises:
             AutosegError: if a value is out of its range.
@@ -58,7 +63,10 @@ class TrainingChanges:
         given = {name: value for name, value in asdict(self).items() if value is not None}
         try:
             return TrainingSpec.model_validate(
-                planned.model_dump() | {"init_from": None} | self._brought_along(planned) | given
+                planned.model_dump()
+                | self._brought_along(planned, init_from is not None)
+                | given
+                | {"init_from": init_from}
             )
         except ValidationError as error:
             problem = error.errors()[0]
@@ -67,13 +75,13 @@ class TrainingChanges:
                 f"{field_name}: {problem['msg'].removeprefix('Input ')}, got {problem['input']}"
             ) from None
 
-    def _brought_along(self, planned: TrainingSpec) -> dict[str, float]:
+    def _brought_along(self, planned: TrainingSpec, fine_tuned: bool) -> dict[str, float]:
         brought: dict[str, float] = {}
         if self.optimizer is not None and self.optimizer != planned.optimizer:
             brought["learning_rate"] = DEFAULT_RATES.get(self.optimizer, planned.learning_rate)
         if self.schedule is not None and self.schedule != planned.schedule:
             brought["warmup"] = DEFAULT_WARMUP.get(self.schedule, planned.warmup)
-        if self.init_from is not None:
+        if fine_tuned:
             usual = brought.get("learning_rate", planned.learning_rate)
             brought["learning_rate"] = round(usual / RATE_DIVISOR, 15)
             brought["warmup"] = max(brought.get("warmup", planned.warmup), WARMUP)
@@ -194,7 +202,7 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     _refuse_impossible(configuration, dataset, request)
     source = _source_of(task, request)
     weights = None if source is None else source.weights
-    spec = replace(request.changes, init_from=weights).applied_to(configuration.training)
+    spec = request.changes.applied_to(configuration.training, weights)
     _check_names(configuration, spec)
     spec = _with_mirroring_as_trained(configuration, spec)
     split = _split_of(task, request.fold, dataset)
