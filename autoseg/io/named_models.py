@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.core.model import Model
@@ -17,8 +18,27 @@ DEFAULT = "default"
 _EXAMPLE = "TASK/3d_fullres/fold0"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What a model is wanted for, which tells which of several is meant.
+
+    Attributes:
+        task: the task it is wanted for; empty if that does not matter, nor which fold.
+        configuration: the configuration; empty if any will do.
+        fold: of several folds of this very task this one is meant, which has not seen the cases
+            that the fold holds out.
+    """
+
+    task: str = ""
+    configuration: str = ""
+    fold: str = ""
+
+
+ANY = Purpose()
+
+
 def locate_model(
-    text: str, workspace: Workspace, *, task: str = "", fold: str = "", cwd: Path = Path()
+    text: str, workspace: Workspace, purpose: Purpose = ANY, cwd: Path = Path()
 ) -> Path:
     """Find the model file a user means.
 
@@ -27,9 +47,7 @@ def locate_model(
             ``TASK/CONFIGURATION/FOLD`` with plan or run between them where they are not the
             default ones. Parts that leave no doubt may be left out.
         workspace: where names are looked up.
-        task: the task that the model is wanted for.
-        fold: the fold it is wanted for: of several folds of this task that are meant, this one
-            is taken, which has not seen the cases that the fold holds out.
+        purpose: what the model is wanted for.
         cwd: the current directory.
 
     Returns:
@@ -46,8 +64,7 @@ def locate_model(
     parts = [part for part in Path(text).parts if part not in (".", "models")]
     if not parts or parts[0] not in workspace.task_names():
         raise _no_such_model(text, workspace)
-    of_task = fold if parts[0] == task else ""
-    return _fold_of(workspace.task(parts[0]), parts[1:], text, of_task).bundle
+    return _fold_of(workspace.task(parts[0]), parts[1:], text, purpose).bundle
 
 
 def read_model(path: Path) -> Model:
@@ -66,7 +83,7 @@ def read_model(path: Path) -> Model:
     return model
 
 
-def _fold_of(task: TaskFolder, words: Sequence[str], text: str, fold: str) -> FoldFolder:
+def _fold_of(task: TaskFolder, words: Sequence[str], text: str, purpose: Purpose) -> FoldFolder:
     folders = task.fold_folders()
     meant = [folder for folder in folders if _is_meant(folder, words)]
     if folders and not meant:
@@ -75,14 +92,22 @@ def _fold_of(task: TaskFolder, words: Sequence[str], text: str, fold: str) -> Fo
     if not finished:
         begun = "its training has not come to its end" if meant else "nothing is trained yet"
         raise WorkspaceError(begun, place=text, remedy="train it, or name another model")
-    if len(finished) > 1:
-        finished = [f for f in finished if _is_usual(f, words)] or finished
-    if len(finished) > 1:
-        finished = [f for f in finished if f.fold == fold] or finished
-    if len(finished) > 1:
+    finished = _narrowed(finished, lambda folder: _is_usual(folder, words))
+    finished = _narrowed(finished, lambda folder: folder.configuration == purpose.configuration)
+    if task.name == purpose.task:
+        finished = _narrowed(finished, lambda folder: folder.fold == purpose.fold)
+    are_folds = len({(one.plan, one.configuration, one.run) for one in finished}) == 1
+    if len(finished) > 1 and not (are_folds and not purpose.task):
         names = ", ".join(_name(task, folder) for folder in finished)
         raise AutosegError(f"'{text}' may mean {names}", remedy="name one of them")
     return finished[0]
+
+
+def _narrowed(
+    folders: list[FoldFolder], is_likelier: Callable[[FoldFolder], bool]
+) -> list[FoldFolder]:
+    """Those that are likelier to be meant; all if none is."""
+    return [folder for folder in folders if is_likelier(folder)] or folders
 
 
 def _is_meant(folder: FoldFolder, words: Sequence[str]) -> bool:

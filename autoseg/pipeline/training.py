@@ -163,6 +163,7 @@ def run_task(
     """
     from autoseg.plan.planner import PlanRequest
     from autoseg.preprocess.stage import preprocess_task
+    from autoseg.train.inputs import check_beginning
 
     planned = plan_folder(
         workspace,
@@ -177,6 +178,8 @@ def run_task(
     train_request = replace(train_request, configuration=train_request.configuration or usual)
     planned_configuration(planned.plan, train_request.configuration)
     folds = parse_folds(planned.task, fold)
+    for name in folds if train_request.init_from else ():
+        check_beginning(planned.task, replace(train_request, fold=name))
     failures = preprocess_task(
         planned.task,
         [train_request.configuration],

@@ -107,6 +107,25 @@ def possible_configurations(kept: Kept) -> list[str]:
     return flat
 
 
+def refuse_idle_patch(kept: Kept) -> None:
+    """Refuse a patch that no configuration has as many axes for.
+
+    Raises:
+        AutosegError: if there is such a wish.
+    """
+    patch = kept.request.patch_size
+    known = kept.source.plan.configurations
+    if patch is None or any(
+        len(patch) == known[n].dimensions for n in possible_configurations(kept)
+    ):
+        return
+    raise AutosegError(
+        f"no {len(patch)}D configuration is kept of the model",
+        place=f"--patch-size {_numbers(patch)}",
+        remedy=f"give {5 - len(patch)} numbers for the {5 - len(patch)}D configuration",
+    )
+
+
 def kept_configuration(name: str, kept: Kept) -> Configuration:
     """A configuration of the model for the data.
 

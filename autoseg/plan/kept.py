@@ -16,6 +16,7 @@ from autoseg.plan.keeping import (
     Kept,
     kept_configuration,
     possible_configurations,
+    refuse_idle_patch,
     refuse_other_channels,
 )
 from autoseg.plan.keeping_reasons import explain, explain_all, warnings_of
@@ -85,6 +86,7 @@ def keep_plan(
         channels=match_channels(channels, source.channels),
     )
     refuse_other_channels(kept)
+    refuse_idle_patch(kept)
     edits.check(source.plan.transpose, channels, request)
     made = {
         name: edits.keep(name, kept_configuration(name, kept), request)

@@ -219,6 +219,22 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     )
 
 
+def check_beginning(task: TaskFolder, request: TrainRequest) -> None:
+    """See that a run can begin with the model it names, before its cases are prepared.
+
+    Raises:
+        AutosegError: if there is no such model, or too little of it fits.
+    """
+    source = _source_of(task, request)
+    if source is None:
+        return
+    planned = load_planned(task, request.plan)
+    dataset, plan = planned.dataset, planned.plan
+    configuration = planned_configuration(plan, request.configuration)
+    split = _split_of(task, request.fold, dataset)
+    find_beginning(source, dataset, configuration, plan.recipe(request.configuration), split)
+
+
 def _source_of(task: TaskFolder, request: TrainRequest) -> Source | None:
     """The model the run is to begin with, or began with; None if there is none."""
     if request.init_from is None:

@@ -13,7 +13,7 @@ from autoseg.core.ends import ends_of, match_ends
 from autoseg.core.plan import Configuration, InitialWeights, Recipe
 from autoseg.errors import AutosegError
 from autoseg.io import atomic, bundle
-from autoseg.io.named_models import locate_model, read_model
+from autoseg.io.named_models import Purpose, locate_model, read_model
 from autoseg.io.workspace import FoldFolder, TaskFolder, Workspace
 from autoseg.networks.transfer import Transfer, fill, find_transfer, layout_of
 from autoseg.train import checkpoint
@@ -90,9 +90,10 @@ def find_source(named: str, task: TaskFolder, folder: FoldFolder, *, restart: bo
     begun = None if restart else _begun_with(folder, named)
     workspace = Workspace(task.root.parent)
     try:
-        path = locate_model(named, workspace, task=task.name, fold=folder.fold)
+        purpose = Purpose(task=task.name, configuration=folder.configuration, fold=folder.fold)
+        path = locate_model(named, workspace, purpose)
         model = read_model(path)
-        weights = path.parent / model.members[0].weights
+        weights = bundle.weights_of(path, model)
         if not weights.is_file():
             raise AutosegError("its weights do not exist", place=path)
     except AutosegError:
@@ -149,7 +150,7 @@ def find_beginning(
     if source.path is None:
         return None
     model = read_model(source.path)
-    weights = source.path.parent / model.members[0].weights
+    weights = bundle.weights_of(source.path, model)
     wanted = ends_of(configuration, dataset.channels, dataset.labels)
     match = match_ends(wanted, ends_of(model.configuration, model.channels, model.labels))
     refuse_strange_channels(match.channels, source.named)

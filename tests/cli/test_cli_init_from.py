@@ -80,6 +80,13 @@ def test_a_model_that_is_not_there_is_one_line(here):
     assert_refused(refused, f"no model named '{TASK}/2d/fold3'", f"available: {MODEL}")
 
 
+def test_run_refuses_a_model_that_does_not_fit_before_it_prepares(here):
+    refused = call("run", TASK, "--fold", "0", "--init-from", MODEL, "--workers", 0, *ON_CPU)
+    assert_refused(refused, "the network is 3D, the model's 2D; train a 2D configuration")
+    prepared = here / "autoseg_workspace" / TASK / "prepared"
+    assert not list(prepared.glob("3d*"))
+
+
 @pytest.mark.parametrize("share", ["1", "-0.1", "nan"])
 def test_a_warm_up_is_a_share(here, share):
     refused = call("train", "2d", "0", f"--warmup={share}")

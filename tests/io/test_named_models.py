@@ -3,7 +3,7 @@ import json
 import pytest
 
 from autoseg.errors import AutosegError, UnknownNameError
-from autoseg.io.named_models import locate_model
+from autoseg.io.named_models import ANY, Purpose, locate_model
 from autoseg.io.workspace import Workspace
 
 
@@ -30,8 +30,11 @@ def workspace(tmp_path):
     return workspace
 
 
-def found(workspace, text, **options):
-    path = locate_model(text, workspace, cwd=workspace.root.parent, **options)
+TRAINING = Purpose(task="Task_B", configuration="3d_fullres", fold="fold1")
+
+
+def found(workspace, text, purpose=TRAINING):
+    path = locate_model(text, workspace, purpose, cwd=workspace.root.parent)
     return path.relative_to(workspace.root / "Task_A" / "models").parent.as_posix()
 
 
@@ -57,11 +60,21 @@ def test_a_model_is_found_by_path_or_by_name(workspace, text, expected):
     assert found(workspace, text) == expected
 
 
-def test_of_several_folds_of_a_task_the_one_being_trained_is_meant(workspace):
-    options = {"task": "Task_A", "fold": "fold1"}
-    assert found(workspace, "Task_A/3d_fullres", **options) == "default/3d_fullres/default/fold1"
-    with pytest.raises(AutosegError, match="may mean"):
-        found(workspace, "Task_A/3d_fullres", task="Task_B", fold="fold1")
+def test_of_several_folds_of_the_task_itself_the_one_being_trained_is_meant(workspace):
+    own = Purpose(task="Task_A", configuration="3d_fullres", fold="fold1")
+    for text in ("Task_A", "Task_A/3d_fullres"):
+        assert found(workspace, text, own) == "default/3d_fullres/default/fold1"
+
+
+def test_of_several_configurations_the_one_being_trained_is_meant(workspace):
+    flat = Purpose(task="Task_B", configuration="2d", fold="fold0")
+    assert found(workspace, "Task_A", flat) == "default/2d/default/fold0"
+
+
+def test_where_only_the_plan_counts_any_fold_will_do(workspace):
+    assert found(workspace, "Task_A/3d_fullres", ANY) == "default/3d_fullres/default/fold0"
+    with pytest.raises(AutosegError, match="may mean Task_A/2d/fold0, Task_A/3d_fullres/fold0"):
+        found(workspace, "Task_A", ANY)
 
 
 def test_several_models_are_listed(workspace):

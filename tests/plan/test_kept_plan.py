@@ -268,6 +268,12 @@ def test_single_slices_keep_the_2d_configuration_of_a_2d_model_only():
         kept(abdomen(), flat)
 
 
+def test_a_patch_for_no_configuration_is_refused():
+    flat = data((999.0, 1.0, 1.0), (1, 320, 320))
+    with pytest.raises(AutosegError, match="--patch-size 32,64,64: no 3D configuration is kept"):
+        kept(abdomen("2d"), flat, patch_size=(32, 64, 64))
+
+
 def test_a_data_set_without_cases_is_refused():
     empty = data().model_copy(update={"cases": ()})
     with pytest.raises(DataError, match="there is no training case"):
