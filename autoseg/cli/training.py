@@ -122,9 +122,21 @@ def train(
     from autoseg.pipeline.training import parse_folds, train_and_validate
 
     request = _request(
-        configuration, fold, plan_name, run, device, precision, workers, changes, restart, extend
+        *(
+            configuration,
+            fold,
+            plan_name,
+            run,
+            device,
+            precision,
+            workers,
+            changes,
+            restart,
+            extend,
+        ),
+        init_from=init_from,
     )
-    request = replace(_showing(request, tensorboard, preview_every), init_from=init_from)
+    request = _showing(request, tensorboard, preview_every)
     scores: dict[str, Report] = {}
     folds = parse_folds(place.task, fold)
     warn_of_changes(place.task)
@@ -295,9 +307,10 @@ def run(
     place = find_workspace(workspace)
     folder = place.locate_dataset(task)
     request = _request(configuration, fold, plan_name, run, device, precision, workers, changes)
-    request = replace(_showing(request, tensorboard, preview_every), init_from=init_from)
+    request = _showing(request, tensorboard, preview_every)
     with progress_bar("running", quiet) as progress:
-        reports = run_task(place, folder, wanted, request, fold, progress)
+        begun = replace(request, init_from=init_from)
+        reports = run_task(place, folder, wanted, begun, fold, progress)
     scores = {name: report for name, report in reports.items() if report is not None}
     for report in scores.values():
         print_report(report)
@@ -316,6 +329,7 @@ def _request(
     changes: TrainingChanges | None = None,
     restart: bool = False,
     extend: int | None = None,
+    init_from: str | None = None,
 ) -> TrainRequest:
     from autoseg.train.inputs import TrainingChanges, TrainRequest
 
@@ -327,6 +341,7 @@ def _request(
         changes=changes or TrainingChanges(),
         restart=restart,
         extend=extend,
+        init_from=init_from,
         device=device,
         precision=precision,
         workers=workers,

@@ -81,25 +81,10 @@ def load_model(path: Path) -> Model:
         ArtifactError: if it is not valid, or a member's weights would lie outside its folder.
     """
     model = artifacts.load(path, Model, remedy="train a fold, or name another model")
-    for member in range(len(model.members)):
-        weights_of(path, model, member)
+    folder = path.parent.resolve()
+    for member in model.members:
+        if not (folder / member.weights).resolve().is_relative_to(folder):
+            raise ArtifactError(
+                f"members: weights '{member.weights}' lie outside the model's folder", place=path
+            )
     return model
-
-
-def weights_of(path: Path, model: Model, member: int = 0) -> Path:
-    """The file of a member's weights.
-
-    Args:
-        path: the model file.
-        model: its content.
-        member: position of the member.
-
-    Raises:
-        ArtifactError: if it would lie outside the model's folder.
-    """
-    folder, weights = path.parent.resolve(), model.members[member].weights
-    if not (folder / weights).resolve().is_relative_to(folder):
-        raise ArtifactError(
-            f"members: weights '{weights}' lie outside the model's folder", place=path
-        )
-    return path.parent / weights

@@ -73,7 +73,19 @@ def read_model(path: Path) -> Model:
     Raises:
         ArtifactError: if it is no valid model file, or several sets of weights belong to it.
     """
-    model = artifacts.load(path, Model, remedy="train a fold, or name another model")
+    return single(path, artifacts.load(path, Model, remedy="train a fold, or name another model"))
+
+
+def single(path: Path, model: Model) -> Model:
+    """A model that one set of weights belongs to.
+
+    Args:
+        path: its file, for messages.
+        model: its content.
+
+    Raises:
+        ArtifactError: if several sets of weights belong to it.
+    """
     if len(model.members) != 1:
         raise ArtifactError(
             f"holds {len(model.members)} sets of weights, where one is wanted",

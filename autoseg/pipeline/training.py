@@ -177,9 +177,9 @@ def run_task(
     usual = "3d_fullres" if "3d_fullres" in planned.plan.configurations else "2d"
     train_request = replace(train_request, configuration=train_request.configuration or usual)
     planned_configuration(planned.plan, train_request.configuration)
-    folds = parse_folds(planned.task, fold)
-    for name in folds if train_request.init_from else ():
+    for name in parse_folds(planned.task, fold) if train_request.init_from else ():
         check_beginning(planned.task, replace(train_request, fold=name))
+    folds = parse_folds(planned.task, fold)
     failures = preprocess_task(
         planned.task,
         [train_request.configuration],

@@ -98,6 +98,7 @@ class TrainRequest:
         plan: name of the plan.
         run: name of the run.
         changes: what to change about the plan's recipe.
+        init_from: the model to begin with, as ``locate_model`` takes it; None for none.
         restart: throw away what the run has so far.
         extend: epochs to train a finished run on; None to leave it as it is.
         device: as ``choose_device`` takes it.
@@ -105,7 +106,6 @@ class TrainRequest:
         workers: processes that make batches; None for as many as fit.
         tensorboard: whether to write for TensorBoard, too.
         preview_every: epochs between two pictures of a validation case; 0 for none.
-        init_from: the model to begin with, as ``locate_model`` takes it; None for none.
     """
 
     configuration: str
@@ -113,6 +113,7 @@ class TrainRequest:
     plan: str = "default"
     run: str = "default"
     changes: TrainingChanges = field(default_factory=TrainingChanges)
+    init_from: str | None = None
     restart: bool = False
     extend: int | None = None
     device: str = "auto"
@@ -120,7 +121,6 @@ class TrainRequest:
     workers: int | None = None
     tensorboard: bool = False
     preview_every: int = 0
-    init_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +131,22 @@ class TrainingInputs:
         dataset: the task's data.
         fingerprint: their measurements.
         plan: the plan.
+        beginning: weights of another model to begin with; None for random ones, or if the run
+            has begun.
         configuration: the one to train.
         split: who trains and who is held out.
         store: the prepared cases, up to date.
         spec: the plan's recipe with the request's changes.
-        beginning: weights of another model to begin with; None for random ones, or if the run
-            has begun.
     """
 
     dataset: Dataset
     fingerprint: Fingerprint
     plan: Plan
+    beginning: Beginning | None = None
     configuration: Configuration
     split: Split
     store: CaseStore
     spec: TrainingSpec
-    beginning: Beginning | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -211,36 +211,12 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
         dataset=dataset,
         fingerprint=fingerprint,
         plan=plan,
+        beginning=source and find_beginning(source, dataset, configuration, recipe, split),
         configuration=configuration,
         split=split,
         store=_open_store(task, planned, request, split),
         spec=spec,
-        beginning=source and find_beginning(source, dataset, configuration, recipe, split),
     )
-
-
-def check_beginning(task: TaskFolder, request: TrainRequest) -> None:
-    """See that a run can begin with the model it names, before its cases are prepared.
-
-    Raises:
-        AutosegError: if there is no such model, or too little of it fits.
-    """
-    source = _source_of(task, request)
-    if source is None:
-        return
-    planned = load_planned(task, request.plan)
-    dataset, plan = planned.dataset, planned.plan
-    configuration = planned_configuration(plan, request.configuration)
-    split = _split_of(task, request.fold, dataset)
-    find_beginning(source, dataset, configuration, plan.recipe(request.configuration), split)
-
-
-def _source_of(task: TaskFolder, request: TrainRequest) -> Source | None:
-    """The model the run is to begin with, or began with; None if there is none."""
-    if request.init_from is None:
-        return None
-    folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
-    return find_source(request.init_from, task, folder, restart=request.restart)
 
 
 def _refuse_impossible(
@@ -272,6 +248,30 @@ def _with_mirroring_as_trained(configuration: Configuration, spec: TrainingSpec)
     make = AUGMENTATIONS.get(spec.augmentation)
     mirrored = make(configuration.patch_size, spec.mirror_axes).mirror_axes
     return spec.model_copy(update={"mirror_axes": mirrored})
+
+
+def check_beginning(task: TaskFolder, request: TrainRequest) -> None:
+    """See that a run can begin with the model it names, before its cases are prepared.
+
+    Raises:
+        AutosegError: if there is no such model, or too little of it fits.
+    """
+    source = _source_of(task, request)
+    if source is None:
+        return
+    planned = load_planned(task, request.plan)
+    dataset, plan = planned.dataset, planned.plan
+    configuration = planned_configuration(plan, request.configuration)
+    split = _split_of(task, request.fold, dataset)
+    find_beginning(source, dataset, configuration, plan.recipe(request.configuration), split)
+
+
+def _source_of(task: TaskFolder, request: TrainRequest) -> Source | None:
+    """The model the run is to begin with, or began with; None if there is none."""
+    if request.init_from is None:
+        return None
+    folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
+    return find_source(request.init_from, task, folder, restart=request.restart)
 
 
 def _split_of(task: TaskFolder, fold: str, dataset: Dataset) -> Split:

@@ -13,7 +13,7 @@ from autoseg.core.ends import ends_of, match_ends
 from autoseg.core.plan import Configuration, InitialWeights, Recipe
 from autoseg.errors import AutosegError
 from autoseg.io import atomic, bundle
-from autoseg.io.named_models import Purpose, locate_model, read_model
+from autoseg.io.named_models import Purpose, locate_model, single
 from autoseg.io.workspace import FoldFolder, TaskFolder, Workspace
 from autoseg.networks.transfer import Transfer, fill, find_transfer, layout_of
 from autoseg.train import checkpoint
@@ -92,8 +92,8 @@ def find_source(named: str, task: TaskFolder, folder: FoldFolder, *, restart: bo
     try:
         purpose = Purpose(task=task.name, configuration=folder.configuration, fold=folder.fold)
         path = locate_model(named, workspace, purpose)
-        model = read_model(path)
-        weights = bundle.weights_of(path, model)
+        model = single(path, bundle.load_model(path))
+        weights = path.parent / model.members[0].weights
         if not weights.is_file():
             raise AutosegError("its weights do not exist", place=path)
     except AutosegError:
@@ -149,8 +149,8 @@ def find_beginning(
     """
     if source.path is None:
         return None
-    model = read_model(source.path)
-    weights = bundle.weights_of(source.path, model)
+    model = bundle.load_model(source.path)
+    weights = source.path.parent / model.members[0].weights
     wanted = ends_of(configuration, dataset.channels, dataset.labels)
     match = match_ends(wanted, ends_of(model.configuration, model.channels, model.labels))
     refuse_strange_channels(match.channels, source.named)

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from autoseg.errors import AutosegError, UnknownNameError
-from autoseg.io.named_models import ANY, Purpose, locate_model
+from autoseg.core.model import Model
+from autoseg.errors import ArtifactError, AutosegError, UnknownNameError
+from autoseg.io.named_models import ANY, Purpose, locate_model, single
 from autoseg.io.workspace import Workspace
 
 
@@ -114,3 +115,11 @@ def test_a_task_without_models_says_so(workspace):
 def test_a_path_without_a_model_says_what_to_name(workspace, text):
     with pytest.raises(AutosegError, match=r"there is no model here; name the bundle\.json"):
         found(workspace, text)
+
+
+def test_a_model_of_several_sets_of_weights_is_no_beginning(tmp_path):
+    several = Model.model_construct(members=("one", "other"))
+    with pytest.raises(ArtifactError, match=r"holds 2 sets of weights.*name the model of one fold"):
+        single(tmp_path / "bundle.json", several)
+    one = Model.model_construct(members=("one",))
+    assert single(tmp_path / "bundle.json", one) is one
