@@ -22,6 +22,7 @@ from autoseg.cli.options import (
 from autoseg.cli.plans import (
     check_wish,
     compare,
+    print_next_with_model,
     print_planned_measurements,
     print_planned_task,
 )
@@ -95,6 +96,15 @@ OutputOption = Annotated[
     Path | None,
     typer.Option("--output", metavar="FILE", help="Write the plan to this file, too."),
 ]
+FromModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from-model",
+        metavar="MODEL",
+        help="Keep the plan of a trained model (its folder or bundle.json, or a name such as "
+        "TASK/3d_fullres/fold0), so that train --init-from can begin with its weights.",
+    ),
+]
 DiffOption = Annotated[
     tuple[str, str] | None,
     typer.Option(
@@ -166,6 +176,7 @@ def plan(
     fingerprint: FingerprintOption = None,
     output: OutputOption = None,
     diff: DiffOption = None,
+    from_model: FromModelOption = None,
     task_name: DiffTaskOption = None,
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
@@ -191,12 +202,15 @@ def plan(
         compatible,
         patch_size,
         batch_size,
+        from_model,
+        workspace,
     )
     if task is None:
         assert fingerprint is not None
         _plan_without_images(fingerprint, request, output, quiet)
     else:
         _plan_task(task, request, output, workspace, workers, quiet)
+        print_next_with_model(request, from_model, quiet)
 
 
 def _plan_task(
@@ -274,6 +288,8 @@ def plan_request(
     compatible: bool,
     patch_size: str | None = None,
     batch_size: int | None = None,
+    from_model: str | None = None,
+    workspace: Path | None = None,
 ) -> PlanRequest:
     """Turn the words of the command line into a request.
 
@@ -286,6 +302,12 @@ def plan_request(
     patch = None if patch_size is None else parse_numbers(patch_size, "--patch-size", int)
     from autoseg.plan.planner import PlanRequest
 
+    source = None
+    if from_model is not None:
+        from autoseg.io.named_models import locate_model, read_model
+        from autoseg.io.workspace import find_workspace
+
+        source = read_model(locate_model(from_model, find_workspace(workspace)))
     return PlanRequest(
         name=name,
         preset=preset,
@@ -296,6 +318,7 @@ def plan_request(
         mirror_axes=axes,
         compatible=compatible,
         base_features=base_features,
+        source=source,
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autoseg.core.plan import Decision, Plan
     from autoseg.pipeline.data import PlannedTask
     from autoseg.plan.comparison import Section
+    from autoseg.plan.planner import PlanRequest
     from autoseg.plan.without_images import PlannedMeasurements
 
 _WITH_DIFF = ("diff", "task_name", "workspace", "verbose", "quiet")
@@ -79,6 +80,21 @@ def print_planned_task(planned: PlannedTask, copy: Path | None) -> None:
     if copy is not None:
         typer.echo(f"copy: {copy}")
     typer.echo("next: autoseg preprocess")
+
+
+def print_next_with_model(request: PlanRequest, named: str | None, quiet: bool) -> None:
+    """Print how to begin with the weights of the model whose plan was kept.
+
+    Args:
+        request: what was planned.
+        named: what the user calls the model; None if no plan was kept.
+        quiet: print nothing.
+    """
+    if request.source is None or quiet:
+        return
+    plan = "" if request.name == "default" else f" --plan {request.name}"
+    name = request.source.members[0].configuration
+    typer.echo(f"then: autoseg train {name} fold0{plan} --init-from {named}")
 
 
 def print_planned_measurements(planned: PlannedMeasurements, output: Path | None) -> None:

@@ -67,6 +67,23 @@ ScheduleOption = Annotated[
 RateOption = Annotated[
     float | None, typer.Option("--lr", metavar="RATE", help="Initial learning rate.")
 ]
+WarmupOption = Annotated[
+    float | None,
+    typer.Option(
+        "--warmup",
+        metavar="SHARE",
+        help="Share of the training in which the learning rate rises, such as 0.05; 0 for none.",
+    ),
+]
+InitFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from",
+        metavar="MODEL",
+        help="Begin with the weights of a trained model: its folder or bundle.json, or a name such "
+        "as TASK/3d_fullres/fold0. A tenth of the --lr and a --warmup of 0.05 come along.",
+    ),
+]
 AugmentationOption = Annotated[
     str | None,
     typer.Option(
@@ -106,6 +123,7 @@ def training_changes(
     lr: float | None = None,
     augmentation: str | None = None,
     until_plateau: bool = False,
+    warmup: float | None = None,
 ) -> TrainingChanges:
     """What flags change about the plan's training recipe.
 
@@ -117,6 +135,10 @@ def training_changes(
     """
     if lr is not None and not 0 < lr < math.inf:
         raise AutosegError(f"--lr: {lr} is no learning rate", remedy="write for example 0.01")
+    if warmup is not None and not 0 <= warmup < 1:
+        raise AutosegError(
+            f"--warmup: {warmup} is no share of a training", remedy="write for example 0.05"
+        )
     from autoseg.train.inputs import TrainingChanges
     from autoseg.train.plateau import PLATEAU_EPOCHS
 
@@ -130,4 +152,5 @@ def training_changes(
         schedule=schedule,
         learning_rate=lr,
         augmentation=augmentation,
+        warmup=warmup,
     )

@@ -17,6 +17,7 @@ from autoseg.cli.data import (
     BatchSizeOption,
     CompatibleOption,
     FeaturesOption,
+    FromModelOption,
     GpuMemoryOption,
     MirrorOption,
     PatchSizeOption,
@@ -42,6 +43,7 @@ from autoseg.cli.recipe import (
     EpochsOption,
     ExtendOption,
     GpusOption,
+    InitFromOption,
     LossOption,
     MaxTimeOption,
     OptimizerOption,
@@ -52,6 +54,7 @@ from autoseg.cli.recipe import (
     ScheduleOption,
     SeedOption,
     TensorboardOption,
+    WarmupOption,
     training_changes,
 )
 from autoseg.cli.side_by_side import parse_gpus, train_side_by_side
@@ -90,6 +93,8 @@ def train(
     optimizer: OptimizerOption = None,
     schedule: ScheduleOption = None,
     lr: RateOption = None,
+    warmup: WarmupOption = None,
+    init_from: InitFromOption = None,
     augmentation: AugmentationOption = None,
     tensorboard: TensorboardOption = False,
     preview_every: PreviewOption = 0,
@@ -112,7 +117,7 @@ def train(
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
     changes = training_changes(
-        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau
+        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau, warmup
     )
     from dataclasses import replace
 
@@ -120,7 +125,19 @@ def train(
     from autoseg.pipeline.training import parse_folds, train_and_validate
 
     request = _request(
-        configuration, fold, plan_name, run, device, precision, workers, changes, restart, extend
+        *(
+            configuration,
+            fold,
+            plan_name,
+            run,
+            device,
+            precision,
+            workers,
+            changes,
+            restart,
+            extend,
+        ),
+        init_from=init_from,
     )
     request = _showing(request, tensorboard, preview_every)
     scores: dict[str, Report] = {}
@@ -241,6 +258,8 @@ def run(
     optimizer: OptimizerOption = None,
     schedule: ScheduleOption = None,
     lr: RateOption = None,
+    warmup: WarmupOption = None,
+    init_from: InitFromOption = None,
     augmentation: AugmentationOption = None,
     tensorboard: TensorboardOption = False,
     preview_every: PreviewOption = 0,
@@ -252,6 +271,7 @@ def run(
     mirror_axes: MirrorOption = None,
     base_features: FeaturesOption = None,
     compatible: CompatibleOption = False,
+    from_model: FromModelOption = None,
     plan_name: PlanOption = "default",
     run: RunOption = "default",
     workspace: WorkspaceOption = None,
@@ -276,10 +296,14 @@ def run(
         compatible,
         patch_size,
         batch_size,
+        from_model,
+        workspace,
     )
     changes = training_changes(
-        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau
+        epochs, max_time, seed, loss, optimizer, schedule, lr, augmentation, until_plateau, warmup
     )
+    from dataclasses import replace
+
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline.training import run_task
 
@@ -288,7 +312,8 @@ def run(
     request = _request(configuration, fold, plan_name, run, device, precision, workers, changes)
     request = _showing(request, tensorboard, preview_every)
     with progress_bar("running", quiet) as progress:
-        reports = run_task(place, folder, wanted, request, fold, progress)
+        begun = replace(request, init_from=init_from)
+        reports = run_task(place, folder, wanted, begun, fold, progress)
     scores = {name: report for name, report in reports.items() if report is not None}
     for report in scores.values():
         print_report(report)
@@ -307,6 +332,7 @@ def _request(
     changes: TrainingChanges | None = None,
     restart: bool = False,
     extend: int | None = None,
+    init_from: str | None = None,
 ) -> TrainRequest:
     from autoseg.train.inputs import TrainingChanges, TrainRequest
 
@@ -318,6 +344,7 @@ def _request(
         changes=changes or TrainingChanges(),
         restart=restart,
         extend=extend,
+        init_from=init_from,
         device=device,
         precision=precision,
         workers=workers,

@@ -66,6 +66,15 @@ class Model(Artifact):
         return self.plan.recipe(self.members[0].configuration)
 
     @property
+    def label(self) -> str:
+        """What messages call it, such as ``"Task_KiTS 3d_fullres fold0"``."""
+        member = self.members[0]
+        named = (("plan", self.plan.name), ("run", self.run))
+        extra = [f"{kind} {name}" for kind, name in named if name != "default"]
+        words = [self.task, member.configuration, member.fold]
+        return " ".join([*words, f"({', '.join(extra)})"] if extra else words)
+
+    @property
     def configuration(self) -> Configuration:
         """The planned configuration of the first member."""
         return self.plan.configurations[self.members[0].configuration]

@@ -102,6 +102,22 @@ class Extension(Frozen):
     epochs: int = Field(ge=1)
 
 
+class InitialWeights(Frozen):
+    """The model whose weights a training begins with.
+
+    Attributes:
+        label: what it is: task, configuration and fold.
+        weights: hash of its weights.
+    """
+
+    label: str
+    weights: str
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        return f"{self.label} (weights {self.weights})"
+
+
 class TrainingSpec(Frozen):
     """How the weights are found: the recipe of a training run.
 
@@ -127,6 +143,7 @@ class TrainingSpec(Frozen):
         augmentation: a name in ``AUGMENTATIONS``.
         mirror_axes: axes of the patch mirrored in training and prediction.
         deep_supervision: whether coarser outputs are trained too.
+        init_from: the model whose weights the training begins with; None for random ones.
     """
 
     epochs: int = Field(default=1000, ge=1)
@@ -148,6 +165,7 @@ class TrainingSpec(Frozen):
     augmentation: str = "default"
     mirror_axes: tuple[int, ...] = ()
     deep_supervision: bool = True
+    init_from: InitialWeights | None = None
 
     @property
     def last_epoch(self) -> int:

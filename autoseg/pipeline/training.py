@@ -177,6 +177,7 @@ def run_task(
     from autoseg.pipeline.cascade import stages_before
     from autoseg.plan.planner import PlanRequest
     from autoseg.preprocess.stage import preprocess_task
+    from autoseg.train.inputs import check_beginning
 
     planned = plan_folder(
         workspace,
@@ -191,6 +192,8 @@ def run_task(
     train_request = replace(train_request, configuration=train_request.configuration or usual)
     planned_configuration(planned.plan, train_request.configuration)
     folds = parse_folds(planned.task, fold)
+    for name in folds if train_request.init_from else ():
+        check_beginning(planned.task, replace(train_request, fold=name))
     before = stages_before(planned.plan, train_request.configuration)
     failures = preprocess_task(
         planned.task,
@@ -202,7 +205,7 @@ def run_task(
     _refuse_failed([f"{failure.name}: {failure.error}" for failure in failures])
     for stage in before:
         for name in parse_folds(planned.task, "all"):
-            request = replace(train_request, configuration=stage, fold=name)
+            request = replace(train_request, configuration=stage, fold=name, init_from=None)
             train_and_validate(planned.task, request, progress)
     return {
         name: train_and_validate(planned.task, replace(train_request, fold=name), progress)

@@ -104,6 +104,19 @@ class Edits:
         )
         return configuration.model_copy(update=changes)
 
+    def keep(self, name: str, configuration: Configuration, request: PlanRequest) -> Configuration:
+        """A configuration that nothing is derived for, with all edits."""
+        applied, kept = self.apply(name, configuration, request), self.kept(name, request)
+        if self.before is None or not kept:
+            return applied
+        old = self.before.configurations[name]
+        changes: dict[str, Any] = {
+            key: getattr(old, key) for key in ("spacing", "patch_size", "batch_size") if key in kept
+        }
+        if kept & {"network", "base_features"}:
+            changes |= {"network": old.network, "patch_size": old.patch_size}
+        return applied.model_copy(update=changes)
+
     def with_added(self, made: Mapping[str, Configuration]) -> dict[str, Configuration]:
         """The planned configurations, and those a user added.
 
@@ -254,7 +267,7 @@ def values_of(configuration: Configuration) -> dict[Field, Any]:
 
 def _added_later(training: TrainingSpec) -> set[str]:
     """Fields that plans of earlier versions lack, where they say what those plans meant."""
-    later = ("warmup", "plateau_epochs", "extensions")
+    later = ("warmup", "plateau_epochs", "extensions", "init_from")
     return {field for field in later if not getattr(training, field)}
 
 

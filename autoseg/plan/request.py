@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from autoseg.core.geometry import Triple
+from autoseg.core.model import Model
 from autoseg.core.plan import Axes
 from autoseg.errors import AutosegError
 from autoseg.plan.presets import Preset, find_preset
@@ -29,6 +30,7 @@ class PlanRequest:
         compatible: decide as nnU-Net does where autoseg has a rule of its own.
         base_features: channels of the first stage; None for the preset's.
         without: rules of autoseg's own that are not to count; all of them if ``compatible``.
+        source: a model whose plan is to be kept; None to derive one.
 
     Raises:
         AutosegError: if a value cannot be planned with.
@@ -45,6 +47,7 @@ class PlanRequest:
     compatible: bool = False
     base_features: int | None = None
     without: frozenset[Rule] = frozenset()
+    source: Model | None = None
 
     def __post_init__(self) -> None:
         find_preset(self.preset)
@@ -61,6 +64,7 @@ class PlanRequest:
                 f"a batch of {self.batch_size}", remedy="give 1 or more (--batch-size)"
             )
         self._check_axes()
+        self._check_source()
 
     def _check_axes(self) -> None:
         spacing, patch_size = self.spacing, self.patch_size
@@ -80,6 +84,21 @@ class PlanRequest:
             raise AutosegError(
                 f"mirror axes {list(self.mirror_axes)}",
                 remedy="give some of 0 (z), 1 (y), 2 (x) (--mirror-axes)",
+            )
+
+    def _check_source(self) -> None:
+        """What shapes the network is the model's, if there is one."""
+        shaping = {
+            "--spacing": self.spacing is not None,
+            "--preset": self.preset != "default",
+            "--base-features": self.base_features is not None,
+            "--compatible": self.compatible,
+        }
+        given = [flag for flag, is_given in shaping.items() if is_given]
+        if self.source is not None and given:
+            raise AutosegError(
+                f"{given[0]} means nothing with --from-model, which keeps the model's",
+                remedy=f"leave out {given[0]}",
             )
 
     @property

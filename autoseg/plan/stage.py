@@ -14,7 +14,7 @@ from autoseg.io.task import load_splits
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.plan import reasons
 from autoseg.plan.edits import NO_EDITS, find_edits
-from autoseg.plan.planner import make_plan
+from autoseg.plan.kept import make_or_keep_plan
 from autoseg.plan.request import PlanRequest
 from autoseg.plan.splits import splits_of
 
@@ -42,7 +42,7 @@ def plan_task(
     before = _load_old_plan(task, request.name)
     edits = NO_EDITS if before is None else find_edits(before, _place(task, request.name))
     partial = reasons.partial_labels(dataset.cases, dataset.labels)
-    plan = make_plan(fingerprint, dataset.channels, dataset.labels, request, edits, partial)
+    plan = make_or_keep_plan(fingerprint, dataset.channels, dataset.labels, request, edits, partial)
     _see_to_the_old_plan(task, before, plan)
     update_splits(task, dataset, fingerprint)
     artifacts.save(task.plan_file(plan.name), plan)

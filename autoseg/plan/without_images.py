@@ -8,7 +8,7 @@ from pathlib import Path
 from autoseg.core.plan import Plan
 from autoseg.io import artifacts
 from autoseg.io.measurements import Measurements, read_measurements
-from autoseg.plan.planner import make_plan
+from autoseg.plan.kept import make_or_keep_plan
 from autoseg.plan.request import PlanRequest
 
 
@@ -43,7 +43,7 @@ def plan_without_images(
     if output is not None:
         artifacts.refuse_to_replace(output)
     known = read_measurements(file)
-    plan = make_plan(known.fingerprint, known.channels, known.labels, request)
+    plan = make_or_keep_plan(known.fingerprint, known.channels, known.labels, request)
     if output is not None:
         artifacts.save(output, plan)
     return PlannedMeasurements(measurements=known, plan=plan)

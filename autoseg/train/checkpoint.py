@@ -50,6 +50,7 @@ class State(Artifact):
         best_dice: highest smoothed validation Dice so far.
         plateau: how long it has not risen.
         scaler: state of the gradient scaler.
+        source: what the user calls the model whose weights the run began with, if any.
     """
 
     training: TrainingSpec
@@ -69,6 +70,7 @@ class State(Artifact):
     best_dice: float | None = None
     plateau: Plateau = Plateau()
     scaler: dict[str, float | int] = Field(default_factory=dict)
+    source: str | None = None
 
     @property
     def trained_epochs(self) -> float:

@@ -13,7 +13,7 @@ from autoseg.core.annotation import known_outputs, left_out, partly_annotated
 from autoseg.core.dataset import Case, Dataset, Split
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
-from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
+from autoseg.core.plan import Configuration, InitialWeights, Plan, Recipe, TrainingSpec
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io.case_store import CaseStore, source_of
 from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
@@ -21,10 +21,12 @@ from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
 from autoseg.train.augmentation.augment import AUGMENTATIONS
 from autoseg.train.batches import BatchSpec, Part, PreviousLabels
+from autoseg.train.initialization import RATE_DIVISOR, WARMUP
 from autoseg.train.objective.losses import LOSSES
 from autoseg.train.objective.optimizers import DEFAULT_RATES, OPTIMIZERS
 from autoseg.train.objective.schedules import DEFAULT_WARMUP, SCHEDULES
 from autoseg.train.previous import Previous, find_previous
+from autoseg.train.source import Beginning, Source, find_beginning, find_source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,8 @@ class TrainingChanges:
     """Fields of ``TrainingSpec`` to replace; None leaves one as it is planned.
 
     Another optimiser brings its default learning rate along, another schedule its default
-    warm-up, unless they are given too.
+    warm-up, and the weights of another model a lower rate and a warm-up, unless they are given
+    too.
     """
 
     epochs: int | None = None
@@ -48,8 +51,14 @@ class TrainingChanges:
     warmup: float | None = None
     augmentation: str | None = None
 
-    def applied_to(self, planned: TrainingSpec) -> TrainingSpec:
+    def applied_to(
+        self, planned: TrainingSpec, init_from: InitialWeights | None = None
+    ) -> TrainingSpec:
         """The recipe with these changes.
+
+        Args:
+            planned: the recipe of the plan.
+            init_from: the model the training begins with, if any.
 
         Raises:
             AutosegError: if a value is out of its range.
@@ -57,7 +66,10 @@ class TrainingChanges:
         given = {name: value for name, value in asdict(self).items() if value is not None}
         try:
             return TrainingSpec.model_validate(
-                planned.model_dump() | self._brought_along(planned) | given
+                planned.model_dump()
+                | self._brought_along(planned, init_from is not None)
+                | given
+                | {"init_from": init_from}
             )
         except ValidationError as error:
             problem = error.errors()[0]
@@ -66,12 +78,16 @@ class TrainingChanges:
                 f"{field_name}: {problem['msg'].removeprefix('Input ')}, got {problem['input']}"
             ) from None
 
-    def _brought_along(self, planned: TrainingSpec) -> dict[str, float]:
+    def _brought_along(self, planned: TrainingSpec, fine_tuned: bool) -> dict[str, float]:
         brought: dict[str, float] = {}
         if self.optimizer is not None and self.optimizer != planned.optimizer:
             brought["learning_rate"] = DEFAULT_RATES.get(self.optimizer, planned.learning_rate)
         if self.schedule is not None and self.schedule != planned.schedule:
             brought["warmup"] = DEFAULT_WARMUP.get(self.schedule, planned.warmup)
+        if fine_tuned:
+            usual = brought.get("learning_rate", planned.learning_rate)
+            brought["learning_rate"] = round(usual / RATE_DIVISOR, 15)
+            brought["warmup"] = max(brought.get("warmup", planned.warmup), WARMUP)
         return brought
 
 
@@ -85,6 +101,7 @@ class TrainRequest:
         plan: name of the plan.
         run: name of the run.
         changes: what to change about the plan's recipe.
+        init_from: the model to begin with, as ``locate_model`` takes it; None for none.
         restart: throw away what the run has so far.
         extend: epochs to train a finished run on; None to leave it as it is.
         device: as ``choose_device`` takes it.
@@ -99,6 +116,7 @@ class TrainRequest:
     plan: str = "default"
     run: str = "default"
     changes: TrainingChanges = field(default_factory=TrainingChanges)
+    init_from: str | None = None
     restart: bool = False
     extend: int | None = None
     device: str = "auto"
@@ -116,6 +134,8 @@ class TrainingInputs:
         dataset: the task's data.
         fingerprint: their measurements.
         plan: the plan.
+        beginning: weights of another model to begin with; None for random ones, or if the run
+            has begun.
         configuration: the one to train.
         split: who trains and who is held out.
         store: the prepared cases, up to date.
@@ -126,6 +146,7 @@ class TrainingInputs:
     dataset: Dataset
     fingerprint: Fingerprint
     plan: Plan
+    beginning: Beginning | None = None
     configuration: Configuration
     split: Split
     store: CaseStore
@@ -222,7 +243,9 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     planned = load_planned(task, request.plan)
     dataset, fingerprint, plan = planned.dataset, planned.fingerprint, planned.plan
     configuration = planned_configuration(plan, request.configuration)
-    spec = request.changes.applied_to(configuration.training)
+    source = _source_of(task, request)
+    weights = None if source is None else source.weights
+    spec = request.changes.applied_to(configuration.training, weights)
     _check_names(configuration, spec)
     spec = _with_mirroring_as_trained(configuration, spec)
     split = _split_of(task, request.fold, dataset)
@@ -231,10 +254,12 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
     if configuration.previous is not None:
         where = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
         previous = find_previous(task, configuration.previous, where, split, store, dataset.labels)
+    recipe = plan.recipe(request.configuration)
     return TrainingInputs(
         dataset=dataset,
         fingerprint=fingerprint,
         plan=plan,
+        beginning=source and find_beginning(source, dataset, configuration, recipe, split),
         configuration=configuration,
         split=split,
         store=store,
@@ -257,6 +282,30 @@ def _with_mirroring_as_trained(configuration: Configuration, spec: TrainingSpec)
     make = AUGMENTATIONS.get(spec.augmentation)
     mirrored = make(configuration.patch_size, spec.mirror_axes).mirror_axes
     return spec.model_copy(update={"mirror_axes": mirrored})
+
+
+def check_beginning(task: TaskFolder, request: TrainRequest) -> None:
+    """See that a run can begin with the model it names, before its cases are prepared.
+
+    Raises:
+        AutosegError: if there is no such model, or too little of it fits.
+    """
+    source = _source_of(task, request)
+    if source is None:
+        return
+    planned = load_planned(task, request.plan)
+    dataset, plan = planned.dataset, planned.plan
+    configuration = planned_configuration(plan, request.configuration)
+    split = _split_of(task, request.fold, dataset)
+    find_beginning(source, dataset, configuration, plan.recipe(request.configuration), split)
+
+
+def _source_of(task: TaskFolder, request: TrainRequest) -> Source | None:
+    """The model the run is to begin with, or began with; None if there is none."""
+    if request.init_from is None:
+        return None
+    folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
+    return find_source(request.init_from, task, folder, restart=request.restart)
 
 
 def _split_of(task: TaskFolder, fold: str, dataset: Dataset) -> Split:

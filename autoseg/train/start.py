@@ -141,9 +141,14 @@ def _begin(
         annotated=inputs.annotated,
         previous_weights={} if inputs.previous is None else dict(inputs.previous.weights),
         precision=precision,
+        source=request.init_from,
     )
     tell_partial_labels(inputs.dataset.labels, inputs.cases_of(inputs.split.train))
     session = _session(inputs, state, device)
+    if inputs.beginning is not None:
+        inputs.beginning.fill(session.network)
+        told = "fine-tuning: learning rate %g, reached after %g%% of the training"
+        logger.info(told, inputs.spec.learning_rate, 100 * inputs.spec.warmup)
     measured = compile_if_it_pays(session, _batch_shape(inputs))
     if measured:
         logger.info("%s", measured)
@@ -173,7 +178,7 @@ def refuse_other_recipe(
     Raises:
         AutosegError: if they differ; each difference is named.
     """
-    before, now = training.model_dump(), inputs.spec.model_dump()
+    before, now = dict(training), dict(inputs.spec)
     changed = [f"{key} {before[key]} -> {now[key]}" for key in now if now[key] != before[key]]
     before, now = configuration.model_dump(), inputs.configuration.model_dump()
     planned = [key for key in now if key != "training"]

@@ -8,6 +8,7 @@ from autoseg.train.plateau import PLATEAU_EPOCHS
 FLAGS = [
     *("--epochs", 7, "--max-time", "2m", "--until-plateau", "--seed", 3, "--loss", "ce"),
     *("--optimizer", "adam", "--schedule", "cosine", "--lr", 0.002, "--augmentation", "light"),
+    *("--warmup", 0.1),
 ]
 CHANGES = TrainingChanges(
     epochs=7,
@@ -19,6 +20,7 @@ CHANGES = TrainingChanges(
     schedule="cosine",
     learning_rate=0.002,
     augmentation="light",
+    warmup=0.1,
 )
 
 
