@@ -27,6 +27,7 @@ from autoseg.train.augmentation.augment import (
     box_to_read,
     draw_warp,
 )
+from autoseg.train.augmentation.drawn import Drawn, Unfinished, draw_rest, joined
 from autoseg.train.batch_pool import BatchPool, MakerDiedError
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class BatchSpec:
         masked_channels: channels that are 0 outside the non-zero mask.
         seed: of the run.
         part: which stream of samples; validation samples are not varied.
+        finished_later: whether patches are read and all is drawn, but varied where the network
+            is computed.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class BatchSpec:
     masked_channels: tuple[int, ...]
     seed: int
     part: Part
+    finished_later: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +80,14 @@ class Batch:
         images: float32 ``(batch, channels, *patch)``.
         labels: int16 ``(batch, *patch)`` indices.
         cases: name of each sample's case.
+        unfinished: what is still to be done to the samples; images and labels are what was read
+            then, flat, one sample after the other. None for nothing.
     """
 
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int16]
     cases: tuple[str, ...]
+    unfinished: Unfinished | None = None
 
 
 def num_random(batch_size: int, foreground_fraction: float) -> int:
@@ -103,18 +110,24 @@ def make_batch(
         The same batch for the same arguments, always.
     """
     store = CaseStore(spec.folder)
-    samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str]] = []
+    samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str, Drawn | None]] = []
     for index in range(step * spec.batch_size, (step + 1) * spec.batch_size):
         if note is not None:
             note(index)
         samples.append(make_sample(spec, store, epoch, index))
-    images, labels, cases = zip(*samples, strict=True)
-    return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases)
+    images, labels, cases, drawn = zip(*samples, strict=True)
+    join = joined if spec.finished_later else np.stack
+    return Batch(
+        images=join(images),
+        labels=join(labels),
+        cases=cases,
+        unfinished=_unfinished(spec, len(images[0]), drawn),
+    )
 
 
 def make_sample(
     spec: BatchSpec, store: CaseStore, epoch: int, index: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str, Drawn | None]:
     """Draw, read and vary one patch.
 
     Args:
@@ -124,7 +137,8 @@ def make_sample(
         index: number of the sample within the epoch.
 
     Returns:
-        Image ``(channels, *patch)``, label indices ``patch`` and the case's name.
+        Image ``(channels, *patch)``, label indices ``patch``, the case's name, and None; or what
+        was read, and what is still to be done to it.
     """
     case, rng = _draw_case(spec, epoch, index)
     forced = index % spec.batch_size >= num_random(spec.batch_size, spec.foreground_fraction)
@@ -138,10 +152,12 @@ def make_sample(
     image, labels = store.read(case, start, _as_volume(box.size))
     if len(spec.patch_size) == 2:
         image, labels = image[:, 0], labels[0]
+    if spec.finished_later:
+        return image, labels, case, draw_rest(box.size, warp, len(image), augmentation, rng)
     image, labels = apply(image, labels, warp, augmentation, rng)
     for channel in spec.masked_channels:
         image[channel][labels < 0] = 0.0
-    return image, np.maximum(labels, 0), case
+    return image, np.maximum(labels, 0), case, None
 
 
 def case_of(spec: BatchSpec, epoch: int, index: int) -> str:
@@ -154,6 +170,20 @@ def _draw_case(spec: BatchSpec, epoch: int, index: int) -> tuple[str, np.random.
     stream = (0, epoch) if spec.part == "train" else (1, 0)
     rng = np.random.default_rng((spec.seed, *stream, index))
     return spec.cases[int(rng.integers(len(spec.cases)))], rng
+
+
+def _unfinished(
+    spec: BatchSpec, channels: int, samples: Sequence[Drawn | None]
+) -> Unfinished | None:
+    drawn = tuple(sample for sample in samples if sample is not None)
+    if not drawn:
+        return None
+    return Unfinished(
+        samples=drawn,
+        channels=channels,
+        patch_size=spec.patch_size,
+        masked_channels=spec.masked_channels,
+    )
 
 
 def _augmentation(spec: BatchSpec) -> Augmentation:

@@ -17,6 +17,7 @@ from autoseg.networks.build import build_network
 from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
+from autoseg.train.augmenting import asked_for, choose_place
 from autoseg.train.compiling import compile_if_it_pays, compile_network, may_compile
 from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
@@ -119,6 +120,9 @@ def start(
     checkpoint.restore(folder.resume, state, session)
     if state.compiled and may_compile(device):
         compile_network(session, _batch_shape(inputs))
+    wanted = asked_for(request.augment_on, inputs.configuration, inputs.spec.augmentation)
+    known = state.augment_on if device.type == "cuda" else "cpu"
+    state = state.model_copy(update={"augment_on": wanted or known})
     logger.info("going on after %d epochs and %d steps", state.epoch, state.step)
     return session, state
 
@@ -141,8 +145,17 @@ def _begin(
         logger.info("%s", measured)
     if device.type == "cpu":
         _announce_duration(inputs, session)
+    place = asked_for(request.augment_on, inputs.configuration, inputs.spec.augmentation)
+    if place is None:
+        workers, spec = request.workers or 0, inputs.batches("train")
+        place, measured = choose_place(
+            session, spec, inputs.configuration, workers, _batch_shape(inputs)
+        )
+        if measured:
+            logger.info("%s", measured)
     # What was measured may turn out otherwise the next time: it is saved before the first step.
-    state = state.model_copy(update={"compiled": session.compiled is not None})
+    found = {"compiled": session.compiled is not None, "augment_on": place}
+    state = state.model_copy(update=found)
     return session, checkpoint.save(folder.resume, state, session)
 
 

@@ -270,15 +270,14 @@ def apply(
         if not isinstance(transform, Transform):
             _seed_globals(rng)
         batch = transform(**batch)
-    return _mirror(batch["data"][0].astype(np.float32, copy=False), labels, augmentation, rng)
-
-
-def _mirror(
-    image: Array, labels: Labels, augmentation: Augmentation, rng: np.random.Generator
-) -> tuple[Array, Labels]:
-    flips = rng.random(len(augmentation.mirror_axes)) < 0.5
-    axes = tuple(a for a, flip in zip(augmentation.mirror_axes, flips, strict=True) if flip)
+    image, axes = batch["data"][0].astype(np.float32, copy=False), draw_flips(augmentation, rng)
     return np.flip(image, tuple(axis + 1 for axis in axes)), np.flip(labels, axes)
+
+
+def draw_flips(augmentation: Augmentation, rng: np.random.Generator) -> tuple[int, ...]:
+    """Draw the spatial axes along which a sample is mirrored: the last draw of every sample."""
+    flips = rng.random(len(augmentation.mirror_axes)) < 0.5
+    return tuple(a for a, flip in zip(augmentation.mirror_axes, flips, strict=True) if flip)
 
 
 def _seed_globals(rng: np.random.Generator) -> None:
