@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
 from autoseg.core.plan import Configuration
-from autoseg.errors import AutosegError, unknown_name
+from autoseg.errors import AutosegError
 from autoseg.train.augmentation.augment import AUGMENTATIONS
 from autoseg.train.augmentation.on_device import finish, foreign_transform
 from autoseg.train.batches import Batch, BatchSource, BatchSpec
@@ -84,13 +84,16 @@ class Timings:
         return loading_s + computing_s
 
 
-def refusal(configuration: Configuration, augmentation: str) -> str | None:
+def refusal(device: torch.device, configuration: Configuration, augmentation: str) -> str | None:
     """Why samples can only be varied by the processes; None if they can be elsewhere, too.
 
     Args:
+        device: where the network is computed.
         configuration: what is trained.
         augmentation: a name in ``AUGMENTATIONS``.
     """
+    if device.type == "mps":  # it has no double precision
+        return "with mps samples are augmented on the CPU only"
     if configuration.previous is not None:
         return "the cascade's samples are augmented on the CPU only"
     make = AUGMENTATIONS.get(augmentation)
@@ -100,25 +103,31 @@ def refusal(configuration: Configuration, augmentation: str) -> str | None:
     return None
 
 
-def asked_for(requested: str, configuration: Configuration, augmentation: str) -> Place | None:
+def asked_for(
+    requested: str, device: torch.device, configuration: Configuration, augmentation: str
+) -> Place | None:
     """The place a user wants; None for the one that suits.
 
     Args:
         requested: ``auto``, ``cpu`` or ``device``.
+        device: where the network is computed.
         configuration: what is trained.
         augmentation: a name in ``AUGMENTATIONS``.
 
     Raises:
-        UnknownNameError: if ``requested`` is neither.
-        AutosegError: if the device is wanted, and cannot do it.
+        AutosegError: if ``requested`` is none of them, or the device is and cannot do it.
     """
     if requested == "auto":
         return None
     if requested == "cpu":
         return "cpu"
-    if requested not in get_args(Place):
-        raise unknown_name("place to augment on", requested, ("auto", *get_args(Place)))
-    found = refusal(configuration, augmentation)
+    if requested != "device":
+        raise AutosegError(
+            f"samples cannot be augmented on '{requested}'",
+            place="--augment-on",
+            remedy="choose auto, cpu, or device for where the network is computed",
+        )
+    found = refusal(device, configuration, augmentation)
     if found is not None:
         raise AutosegError(found, place="--augment-on device", remedy="leave --augment-on out")
     return "device"
@@ -146,7 +155,7 @@ def choose_place(
     """
     if session.device.type != "cuda":
         return "cpu", ""
-    found = refusal(configuration, spec.augmentation)
+    found = refusal(session.device, configuration, spec.augmentation)
     if found is not None:
         return "cpu", found
     timings = measure(session, spec, num_workers, shape)

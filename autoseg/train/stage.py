@@ -83,7 +83,7 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
         logger.info("everything is trained on: the Dice of the epochs is of cases already seen")
     device = choose_device(request.device)
     choose(device, request.precision, probe=False)
-    asked_for(request.augment_on, inputs.configuration, inputs.spec.augmentation)
+    asked_for(request.augment_on, device, inputs.configuration, inputs.spec.augmentation)
     request = replace(request, workers=_num_workers(request.workers, device))
     folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
     with atomic.lock(folder.lock):
