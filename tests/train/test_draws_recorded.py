@@ -1,4 +1,4 @@
-"""Samples of a seed stay what they were: recorded when all transforms still drew as they changed."""
+"""Samples of a seed stay what they were: recorded before draws and changes were set apart."""
 
 import hashlib
 
