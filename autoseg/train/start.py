@@ -145,16 +145,16 @@ def _begin(
         logger.info("%s", measured)
     if device.type == "cpu":
         _announce_duration(inputs, session)
-    place = _wanted_place(inputs, request, device)
-    if place is None:
+    where = _wanted_place(inputs, request, device)
+    if where is None:
         workers, spec = request.workers or 0, inputs.batches("train")
-        place, measured = choose_place(
+        where, measured = choose_place(
             session, spec, inputs.configuration, workers, _batch_shape(inputs)
         )
         if measured:
             logger.info("%s", measured)
     # What was measured may turn out otherwise the next time: it is saved before the first step.
-    found = {"compiled": session.compiled is not None, "augment_on": place}
+    found = {"compiled": session.compiled is not None, "augment_on": where}
     state = state.model_copy(update=found)
     return session, checkpoint.save(folder.resume, state, session)
 
