@@ -90,6 +90,14 @@ AugmentationOption = Annotated[
         "--augmentation", metavar="NAME", help="default, none, no-mirror, light or strong."
     ),
 ]
+AugmentOnOption = Annotated[
+    str,
+    typer.Option(
+        "--augment-on",
+        metavar="WHERE",
+        help="cpu or device; auto, by default, measures on CUDA which is faster.",
+    ),
+]
 RestartOption = Annotated[
     bool, typer.Option("--restart", help="Throw away what the run has so far.")
 ]

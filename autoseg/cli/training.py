@@ -40,6 +40,7 @@ from autoseg.cli.options import (
 )
 from autoseg.cli.recipe import (
     AugmentationOption,
+    AugmentOnOption,
     EpochsOption,
     ExtendOption,
     GpusOption,
@@ -98,6 +99,7 @@ def train(
     augmentation: AugmentationOption = None,
     tensorboard: TensorboardOption = False,
     preview_every: PreviewOption = 0,
+    augment_on: AugmentOnOption = "auto",
     restart: RestartOption = False,
     gpus: GpusOption = None,
     plan_name: PlanOption = "default",
@@ -139,7 +141,7 @@ def train(
         ),
         init_from=init_from,
     )
-    request = _showing(request, tensorboard, preview_every)
+    request = replace(_showing(request, tensorboard, preview_every), augment_on=augment_on)
     scores: dict[str, Report] = {}
     folds = parse_folds(place.task, fold)
     warn_of_changes(place.task)

@@ -28,6 +28,7 @@ from autoseg.train.augmentation.augment import (
     box_to_read,
     draw_warp,
 )
+from autoseg.train.augmentation.drawn import Drawn, Unfinished, draw_rest, joined
 from autoseg.train.augmentation.previous_stage import one_hot, vary
 from autoseg.train.batch_pool import BatchPool, MakerDiedError
 
@@ -75,6 +76,8 @@ class BatchSpec:
         known: which outputs of the network each of ``cases`` is annotated for; None where all
             are for all.
         previous: predictions that come as channels after those of the image, in a cascade.
+        finished_later: whether patches are read and all is drawn, but varied where the network
+            is computed.
     """
 
     folder: Path
@@ -90,6 +93,7 @@ class BatchSpec:
     part: Part
     known: tuple[tuple[bool, ...], ...] | None = None
     previous: PreviousLabels | None = None
+    finished_later: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +107,15 @@ class Batch:
         known: ``(batch, outputs of the network)``, whether the class or region was annotated in
             the sample's case, the background always being; None if all were. Where a class was
             not, background means background or any such class.
+        unfinished: what is still to be done to the samples; images and labels are what was read
+            then, flat, one sample after the other. None for nothing.
     """
 
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int16]
     cases: tuple[str, ...]
     known: npt.NDArray[np.bool_] | None = None
+    unfinished: Unfinished | None = None
 
 
 def num_random(batch_size: int, foreground_fraction: float) -> int:
@@ -131,14 +138,20 @@ def make_batch(
         The same batch for the same arguments, always.
     """
     store = CaseStore(spec.folder)
-    samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str]] = []
+    samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str, Drawn | None]] = []
     for index in range(step * spec.batch_size, (step + 1) * spec.batch_size):
         if note is not None:
             note(index)
         samples.append(make_sample(spec, store, epoch, index))
-    images, labels, cases = zip(*samples, strict=True)
-    known = known_outputs_of(spec, cases)
-    return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases, known=known)
+    images, labels, cases, drawn = zip(*samples, strict=True)
+    join = joined if spec.finished_later else np.stack
+    return Batch(
+        images=join(images),
+        labels=join(labels),
+        cases=cases,
+        known=known_outputs_of(spec, cases),
+        unfinished=_unfinished(spec, len(images[0]), drawn),
+    )
 
 
 def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bool_] | None:
@@ -150,7 +163,7 @@ def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bo
 
 def make_sample(
     spec: BatchSpec, store: CaseStore, epoch: int, index: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str, Drawn | None]:
     """Draw, read and vary one patch.
 
     Args:
@@ -160,7 +173,8 @@ def make_sample(
         index: number of the sample within the epoch.
 
     Returns:
-        Image ``(channels, *patch)``, label indices ``patch`` and the case's name.
+        Image ``(channels, *patch)``, label indices ``patch``, the case's name, and None; or what
+        was read, and what is still to be done to it.
     """
     case, rng = _draw_case(spec, epoch, index)
     forced = index % spec.batch_size >= num_random(spec.batch_size, spec.foreground_fraction)
@@ -176,12 +190,14 @@ def make_sample(
         labels = np.stack([labels, spec.previous.read(case, start, _as_volume(box.size))])
     if len(spec.patch_size) == 2:
         image, labels = image[:, 0], labels[..., 0, :, :]
+    if spec.finished_later:
+        return image, labels, case, draw_rest(box.size, warp, len(image), augmentation, rng)
     image, labels = apply(image, labels, warp, augmentation, rng)
     if spec.previous is not None:
         image, labels = _with_channels(image, labels, spec.previous.num_labels, augmentation, rng)
     for channel in spec.masked_channels:
         image[channel][labels < 0] = 0.0
-    return image, np.maximum(labels, 0), case
+    return image, np.maximum(labels, 0), case, None
 
 
 def _with_channels(
@@ -208,6 +224,20 @@ def _draw_case(spec: BatchSpec, epoch: int, index: int) -> tuple[str, np.random.
     stream = (0, epoch) if spec.part == "train" else (1, 0)
     rng = np.random.default_rng((spec.seed, *stream, index))
     return spec.cases[int(rng.integers(len(spec.cases)))], rng
+
+
+def _unfinished(
+    spec: BatchSpec, channels: int, samples: Sequence[Drawn | None]
+) -> Unfinished | None:
+    drawn = tuple(sample for sample in samples if sample is not None)
+    if not drawn:
+        return None
+    return Unfinished(
+        samples=drawn,
+        channels=channels,
+        patch_size=spec.patch_size,
+        masked_channels=spec.masked_channels,
+    )
 
 
 def _augmentation(spec: BatchSpec) -> Augmentation:

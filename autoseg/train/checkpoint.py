@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -41,6 +42,7 @@ class State(Artifact):
         previous_weights: as in the model the run is to end with.
         precision: number format, as probed when the run started.
         compiled: whether the network is compiled, as probed when the run started.
+        augment_on: where samples are varied, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
         epoch: epochs finished.
         step: steps finished in the current epoch.
@@ -61,6 +63,7 @@ class State(Artifact):
     previous_weights: dict[str, str] = Field(default_factory=dict)
     precision: Precision
     compiled: bool = False
+    augment_on: Literal["cpu", "device"] = "cpu"
     tensors: str = ""
     epoch: int = 0
     step: int = 0

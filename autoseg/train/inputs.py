@@ -109,6 +109,7 @@ class TrainRequest:
         workers: processes that make batches; None for as many as fit.
         tensorboard: whether to write for TensorBoard, too.
         preview_every: epochs between two pictures of a validation case; 0 for none.
+        augment_on: ``auto``, ``cpu`` or ``device``: where samples are varied.
     """
 
     configuration: str
@@ -124,6 +125,7 @@ class TrainRequest:
     workers: int | None = None
     tensorboard: bool = False
     preview_every: int = 0
+    augment_on: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

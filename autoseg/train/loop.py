@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import TrainingSpec
 from autoseg.networks.precision import Precision, autocast
+from autoseg.train.augmentation.on_device import finish
 from autoseg.train.batches import Batch
 from autoseg.train.counting import count_outcomes
 from autoseg.train.objective.losses import Loss, deep_supervision_loss
@@ -189,6 +190,8 @@ def _loss(session: Session, batch: Batch) -> Tensor:
 def _on_device(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(batch.images).to(session.device, non_blocking=True)
     labels = torch.from_numpy(batch.labels).to(session.device, non_blocking=True)
+    if batch.unfinished is not None:
+        images, labels = finish(images, labels, batch.unfinished)
     layout = session.precision.memory_format(images.ndim - 2)
     return images.contiguous(memory_format=layout), labels
 

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -18,6 +18,7 @@ from autoseg.io.machine import available_cores
 from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder
 from autoseg.networks.precision import choose, choose_device
 from autoseg.train import checkpoint
+from autoseg.train.augmenting import asked_for
 from autoseg.train.batches import Batch, BatchSource
 from autoseg.train.checkpoint import State
 from autoseg.train.inputs import TrainingInputs, TrainRequest, load_inputs
@@ -83,6 +84,8 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
         logger.info("everything is trained on: the Dice of the epochs is of cases already seen")
     device = choose_device(request.device)
     choose(device, request.precision, probe=False)
+    asked_for(request.augment_on, device, inputs.configuration, inputs.spec.augmentation)
+    request = replace(request, workers=_num_workers(request.workers, device))
     folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
     with atomic.lock(folder.lock):
         if request.restart:
@@ -111,7 +114,8 @@ def _train(
 ) -> bool:
     """Train to the end; False if interrupted. The batch makers live as long as this runs."""
     workers = _num_workers(request.workers, session.device)
-    train_batches = BatchSource(inputs.batches("train"), workers)
+    later = state.augment_on == "device"
+    train_batches = BatchSource(replace(inputs.batches("train"), finished_later=later), workers)
     validation_batches = BatchSource(inputs.batches("validation"), min(workers, 1))
     try:
         watching = Watch(folder, inputs, session, request, state, train_batches)

@@ -18,6 +18,7 @@ from autoseg.networks.build import build_network
 from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
+from autoseg.train.augmenting import Place, asked_for, choose_place
 from autoseg.train.compiling import compile_if_it_pays, compile_network, may_compile
 from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
@@ -124,6 +125,9 @@ def start(
     checkpoint.restore(folder.resume, state, session)
     if state.compiled and may_compile(device):
         compile_network(session, _batch_shape(inputs))
+    wanted = _wanted_place(inputs, request, device)
+    known = state.augment_on if device.type == "cuda" else "cpu"
+    state = state.model_copy(update={"augment_on": wanted or known})
     logger.info("going on after %d epochs and %d steps", state.epoch, state.step)
     return session, state
 
@@ -154,8 +158,17 @@ def _begin(
         logger.info("%s", measured)
     if device.type == "cpu":
         _announce_duration(inputs, session)
+    where = _wanted_place(inputs, request, device)
+    if where is None:
+        workers, spec = request.workers or 0, inputs.batches("train")
+        where, measured = choose_place(
+            session, spec, inputs.configuration, workers, _batch_shape(inputs)
+        )
+        if measured:
+            logger.info("%s", measured)
     # What was measured may turn out otherwise the next time: it is saved before the first step.
-    state = state.model_copy(update={"compiled": session.compiled is not None})
+    found = {"compiled": session.compiled is not None, "augment_on": where}
+    state = state.model_copy(update=found)
     return session, checkpoint.save(folder.resume, state, session)
 
 
@@ -279,6 +292,12 @@ def _check_precision(
             remedy="leave --precision out, name another --run, or start over with --restart",
         )
     choose(device, stored.dtype, probe=False)
+
+
+def _wanted_place(
+    inputs: TrainingInputs, request: TrainRequest, device: torch.device
+) -> Place | None:
+    return asked_for(request.augment_on, device, inputs.configuration, inputs.spec.augmentation)
 
 
 def _announce_duration(inputs: TrainingInputs, session: Session) -> None:

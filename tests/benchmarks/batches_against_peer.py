@@ -24,10 +24,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from autoseg.train.batches import BatchSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ def main() -> None:
         return
     for name in [options.only] if options.only else SETTINGS:
         with tempfile.TemporaryDirectory() as folder:
-            _write_arrays(Path(folder), SETTINGS[name])
+            write_arrays(Path(folder), SETTINGS[name])
             _compare(name, Path(folder), options.peer, options.rounds)
 
 
@@ -117,7 +120,7 @@ def _time(make: Callable[[], Any], batches: int) -> None:
     print(json.dumps((time.process_time() - start_s) / batches))
 
 
-def _write_arrays(folder: Path, setting: Setting) -> None:
+def write_arrays(folder: Path, setting: Setting) -> None:
     """Smooth anatomy with noise, and nested structures, normalized as a plan would."""
     rng = np.random.default_rng(1)
     for number in range(setting.cases):
@@ -145,8 +148,17 @@ def _arrays(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[np
 
 
 def _ours(folder: Path, setting: Setting) -> Callable[[], Any]:
+    from autoseg.train.batches import make_batch
+
+    spec = our_spec(folder, setting)
+    steps = iter(range(10**9))
+    return lambda: make_batch(spec, 0, next(steps))
+
+
+def our_spec(folder: Path, setting: Setting) -> BatchSpec:
+    """Prepare the generated cases, once, and say how batches of them are drawn."""
     from autoseg.io.case_store import CaseInfo, CaseStore, write_case
-    from autoseg.train.batches import BatchSpec, make_batch
+    from autoseg.train.batches import BatchSpec
 
     store = folder / "ours"
     for name, image, labels, positions in [] if store.is_dir() else _arrays(folder):
@@ -159,7 +171,7 @@ def _ours(folder: Path, setting: Setting) -> Callable[[], Any]:
             label_voxels=tuple(np.bincount(labels.ravel(), minlength=STRUCTURES + 1)[1:].tolist()),
         )
         write_case(store, name, [image[None]], labels, positions, info, setting.patch)
-    spec = BatchSpec(
+    return BatchSpec(
         folder=store,
         cases=tuple(CaseStore(store).names()),
         batch_size=setting.batch,
@@ -172,8 +184,6 @@ def _ours(folder: Path, setting: Setting) -> Callable[[], Any]:
         seed=int(time.time()),
         part="train",
     )
-    steps = iter(range(10**9))
-    return lambda: make_batch(spec, 0, next(steps))
 
 
 def _peer(folder: Path, setting: Setting) -> Callable[[], Any]:

@@ -27,6 +27,12 @@ def test_previews_are_asked_for_by_their_number_of_epochs(toy, requests):
     assert requests[0].preview_every == 5
 
 
+def test_the_place_of_augmentation_is_measured_unless_it_is_named(toy, requests):
+    call("train", "2d", "0", "-w", toy.workspace.root)
+    call("train", "2d", "0", "--augment-on", "cpu", "-w", toy.workspace.root)
+    assert [one.augment_on for one in requests] == ["auto", "cpu"]
+
+
 def test_a_negative_number_of_epochs_is_refused(toy, requests):
     called = call("train", "2d", "0", "--preview-every", -1, "-w", toy.workspace.root)
     assert called.code == 2

@@ -9,7 +9,8 @@ from autoseg.train.augmentation.local_intensity import (
     Offset,
     Sharpen,
     change_local_gamma,
-    draw_hill,
+    draw_profiles,
+    hill,
     sharpen,
 )
 
@@ -67,13 +68,13 @@ def test_a_blank_rectangle_is_a_box_of_one_value():
 
 def test_hills_reach_from_zero_to_one_and_have_one_top():
     for number in range(100):
-        hill = draw_hill(SHAPE, rng(5, number))
-        assert hill.shape == SHAPE
-        assert (hill.min(), hill.max()) == (0.0, 1.0)
+        drawn = hill(draw_profiles(SHAPE, rng(5, number)))
+        assert drawn.shape == SHAPE
+        assert (drawn.min(), drawn.max()) == (0.0, 1.0)
         for axis in range(3):
-            slopes = np.sign(np.diff(hill, axis=axis))
+            slopes = np.sign(np.diff(drawn, axis=axis))
             assert (np.diff(slopes, axis=axis) <= 0).all()
-    peaks = [np.argmax(draw_hill((40,), rng(6, n))) for n in range(2000)]
+    peaks = [np.argmax(hill(draw_profiles((40,), rng(6, n)))) for n in range(2000)]
     assert np.mean(np.equal(peaks, 0)) == pytest.approx(0.25, abs=0.04)
     assert np.mean(np.equal(peaks, 39)) == pytest.approx(0.25, abs=0.04)
 

@@ -275,17 +275,16 @@ def apply(
         if not isinstance(transform, Transform):
             _seed_globals(rng)
         batch = transform(**batch)
-    return _mirror(batch["data"][0].astype(np.float32, copy=False), labels, augmentation, rng)
-
-
-def _mirror(
-    image: Array, labels: Labels, augmentation: Augmentation, rng: np.random.Generator
-) -> tuple[Array, Labels]:
-    flips = rng.random(len(augmentation.mirror_axes)) < 0.5
+    image, flips = batch["data"][0].astype(np.float32, copy=False), draw_flips(augmentation, rng)
     # Counted from the last one, because channels or several label maps come first.
-    mirrored = [a - len(augmentation.patch_size) for a in augmentation.mirror_axes]
-    axes = tuple(a for a, flip in zip(mirrored, flips, strict=True) if flip)
+    axes = tuple(axis - len(augmentation.patch_size) for axis in flips)
     return np.flip(image, axes), np.flip(labels, axes)
+
+
+def draw_flips(augmentation: Augmentation, rng: np.random.Generator) -> tuple[int, ...]:
+    """Draw the spatial axes along which a sample is mirrored: the last draw of every sample."""
+    flips = rng.random(len(augmentation.mirror_axes)) < 0.5
+    return tuple(a for a, flip in zip(augmentation.mirror_axes, flips, strict=True) if flip)
 
 
 def _seed_globals(rng: np.random.Generator) -> None:

@@ -1,7 +1,8 @@
 """Random changes of intensities, as batchgenerators calls them: dictionaries in, dictionaries out.
 
 Unlike those of batchgenerators they draw from the sample's own generator, work in place and stay
-in single precision.
+in single precision. What is drawn is a value of its own, a change, which is made here or elsewhere:
+a GPU makes the same changes (``on_device``).
 """
 
 from __future__ import annotations
@@ -58,7 +59,65 @@ class Transform(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noise(Transform):
+class Change(ABC):
+    """What was drawn for a channel of a sample.
+
+    Attributes:
+        channel: its number.
+    """
+
+    channel: int
+
+    @abstractmethod
+    def make(self, channel: Floats) -> None:
+        """Change the channel ``patch`` in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnTransform(Transform):
+    """A transform whose changes can be drawn by one and made by another."""
+
+    @abstractmethod
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[Change]:
+        """Draw the changes of a sample that is changed.
+
+        Args:
+            shape: ``(channels, *patch)``.
+            rng: source of randomness.
+        """
+
+    def change(self, image: Floats, rng: np.random.Generator) -> None:
+        """Make changes as they are drawn."""
+        for change in self.draw(image.shape, rng):
+            change.make(image[change.channel])
+
+    def drawn(self, shape: Sequence[int], rng: np.random.Generator) -> tuple[Change, ...]:
+        """Draw all that happens to a sample, as a call would do.
+
+        Args:
+            shape: ``(channels, *patch)``.
+            rng: source of randomness.
+        """
+        return tuple(self.draw(shape, rng)) if rng.random() < self.share else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NoiseChange(Change):
+    """Values to be added.
+
+    Attributes:
+        values: ``patch``.
+    """
+
+    values: Floats
+
+    def make(self, channel: Floats) -> None:
+        """Add them."""
+        np.add(channel, self.values, out=channel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise(DrawnTransform):
     """Gaussian noise of one standard deviation for all channels.
 
     Attributes:
@@ -67,19 +126,34 @@ class Noise(Transform):
 
     deviation_range: tuple[float, float]
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Add noise."""
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[NoiseChange]:
+        """Draw the noise of every channel, voxel by voxel."""
         deviation = np.float32(rng.uniform(*self.deviation_range))
-        noise = np.empty(_PIECE, dtype=np.float32)
-        for piece in _pieces(image):
-            part = noise[: piece.size]
-            rng.standard_normal(dtype=np.float32, out=part)
-            part *= deviation
-            np.add(piece, part, out=piece)
+        for channel in range(shape[0]):
+            values = np.empty(shape[1:], dtype=np.float32)
+            for piece in _pieces(values):
+                rng.standard_normal(dtype=np.float32, out=piece)
+                np.multiply(piece, deviation, out=piece)
+            yield NoiseChange(channel=channel, values=values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blur(Transform):
+class BlurChange(Change):
+    """Widths of a smoothing.
+
+    Attributes:
+        sigmas: voxels per axis.
+    """
+
+    sigmas: tuple[float, ...]
+
+    def make(self, channel: Floats) -> None:
+        """Smooth."""
+        blur(channel, self.sigmas)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blur(DrawnTransform):
     """Gaussian smoothing, of another width along every axis.
 
     Attributes:
@@ -90,14 +164,26 @@ class Blur(Transform):
     sigma_range: tuple[float, float]
     channel_share: float = 0.5
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Smooth channels."""
-        for channel in chosen_channels(image, self.channel_share, rng):
-            blur(channel, rng.uniform(*self.sigma_range, channel.ndim).tolist())
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[BlurChange]:
+        """Draw the channels and their widths."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
+            sigmas = rng.uniform(*self.sigma_range, len(shape) - 1).tolist()
+            yield BlurChange(channel=channel, sigmas=tuple(sigmas))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Brightness(Transform):
+class BrightnessChange(Change):
+    """A factor of the intensities."""
+
+    factor: float
+
+    def make(self, channel: Floats) -> None:
+        """Multiply."""
+        np.multiply(channel, np.float32(self.factor), out=channel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brightness(DrawnTransform):
     """Intensities times a factor, for every channel its own.
 
     Attributes:
@@ -106,15 +192,32 @@ class Brightness(Transform):
 
     factor_range: tuple[float, float]
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Multiply every channel."""
-        for channel in image:
-            factor = np.float32(below_or_above_one(self.factor_range, rng))
-            np.multiply(channel, factor, out=channel)
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[BrightnessChange]:
+        """Draw a factor for every channel."""
+        for channel in range(shape[0]):
+            factor = below_or_above_one(self.factor_range, rng)
+            yield BrightnessChange(channel=channel, factor=factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast(Transform):
+class ContrastChange(Change):
+    """A factor of the distances from the mean.
+
+    Attributes:
+        factor: above 1 for more contrast.
+        clip: whether values stay in the range they had.
+    """
+
+    factor: float
+    clip: bool
+
+    def make(self, channel: Floats) -> None:
+        """Stretch or squeeze about the mean."""
+        change_contrast(channel, self.factor, clip=self.clip)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast(DrawnTransform):
     """Distance from the mean times a factor, for every channel its own.
 
     Attributes:
@@ -127,15 +230,33 @@ class Contrast(Transform):
     channel_share: float = 1.0
     clipped_share: float = 1.0
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Stretch or squeeze channels about their means."""
-        for channel in chosen_channels(image, self.channel_share, rng):
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[ContrastChange]:
+        """Draw the channels, their factors, and whether they are clipped."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
             factor = below_or_above_one(self.factor_range, rng)
-            change_contrast(channel, factor, clip=rng.random() < self.clipped_share)
+            clip = bool(rng.random() < self.clipped_share)
+            yield ContrastChange(channel=channel, factor=factor, clip=clip)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LowResolution(Transform):
+class LowResolutionChange(Change):
+    """How much coarser a channel becomes.
+
+    Attributes:
+        factor: of the size in between, 0..1.
+        in_plane: whether the first axis keeps its resolution.
+    """
+
+    factor: float
+    in_plane: bool
+
+    def make(self, channel: Floats) -> None:
+        """Coarsen."""
+        lower_resolution(channel, self.factor, in_plane=self.in_plane)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowResolution(DrawnTransform):
     """Shrink by the nearest voxel and enlarge linearly.
 
     Attributes:
@@ -148,14 +269,32 @@ class LowResolution(Transform):
     channel_share: float = 0.5
     in_plane: bool
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Coarsen channels."""
-        for channel in chosen_channels(image, self.channel_share, rng):
-            lower_resolution(channel, rng.uniform(*self.factor_range), in_plane=self.in_plane)
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[LowResolutionChange]:
+        """Draw the channels and their factors."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
+            factor = rng.uniform(*self.factor_range)
+            yield LowResolutionChange(channel=channel, factor=factor, in_plane=self.in_plane)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gamma(Transform):
+class GammaChange(Change):
+    """A power of the intensities.
+
+    Attributes:
+        exponent: above 1 darkens the middle of the range.
+        inverted: whether to take it of the negative image.
+    """
+
+    exponent: float
+    inverted: bool
+
+    def make(self, channel: Floats) -> None:
+        """Bend the intensities."""
+        change_gamma(channel, self.exponent, inverted=self.inverted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gamma(DrawnTransform):
     """A power of the intensities, for every channel its own; mean and deviation stay.
 
     Attributes:
@@ -166,17 +305,16 @@ class Gamma(Transform):
     exponent_range: tuple[float, float]
     inverted: bool
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Bend the intensities of every channel."""
-        for channel in image:
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[GammaChange]:
+        """Draw a power for every channel."""
+        for channel in range(shape[0]):
             exponent = below_or_above_one(self.exponent_range, rng)
-            change_gamma(channel, exponent, inverted=self.inverted)
+            yield GammaChange(channel=channel, exponent=exponent, inverted=self.inverted)
 
 
-def chosen_channels(image: Floats, share: float, rng: np.random.Generator) -> Iterator[Floats]:
-    """Each channel with a probability of its own."""
-    drawn = rng.random(len(image)) < share
-    return (channel for channel, is_chosen in zip(image, drawn, strict=True) if is_chosen)
+def chosen_channels(num_channels: int, share: float, rng: np.random.Generator) -> list[int]:
+    """Numbers of channels, each with a probability of its own."""
+    return np.flatnonzero(rng.random(num_channels) < share).tolist()
 
 
 def below_or_above_one(limits: tuple[float, float], rng: np.random.Generator) -> float:
@@ -228,6 +366,18 @@ def change_contrast(channel: Floats, factor: float, *, clip: bool = True) -> Non
             np.clip(piece, low, high, out=piece)
 
 
+def coarse_size(shape: Sequence[int], factor: float, *, in_plane: bool) -> list[int]:
+    """Voxels per axis of a coarsened patch.
+
+    Args:
+        shape: of the patch.
+        factor: of the size, 0..1.
+        in_plane: whether the first axis keeps its resolution.
+    """
+    size = [max(1, round(n * factor)) for n in shape]
+    return [shape[0], *size[1:]] if in_plane else size
+
+
 def lower_resolution(channel: Floats, factor: float, *, in_plane: bool = False) -> None:
     """Coarsen in place.
 
@@ -236,9 +386,7 @@ def lower_resolution(channel: Floats, factor: float, *, in_plane: bool = False) 
         factor: of the size in between, 0..1.
         in_plane: whether the first axis keeps its resolution.
     """
-    size = [max(1, round(n * factor)) for n in channel.shape]
-    if in_plane:
-        size[0] = channel.shape[0]
+    size = coarse_size(channel.shape, factor, in_plane=in_plane)
     if channel.ndim == 2:
         # As a volume of one slice: slices are resized as wholes, planes row by row.
         channel, size = channel[None], [1, *size]

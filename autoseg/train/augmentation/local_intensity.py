@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 
 import numpy as np
 
-from autoseg.train.augmentation.intensity import Floats, Transform, chosen_channels
+from autoseg.train.augmentation.intensity import (
+    Change,
+    DrawnTransform,
+    Floats,
+    chosen_channels,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offset(Transform):
+class OffsetChange(Change):
+    """A constant to be added."""
+
+    constant: float
+
+    def make(self, channel: Floats) -> None:
+        """Add it."""
+        np.add(channel, np.float32(self.constant), out=channel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offset(DrawnTransform):
     """A constant added to a channel.
 
     Attributes:
@@ -23,14 +39,31 @@ class Offset(Transform):
     deviation: float
     channel_share: float = 0.5
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Shift channels."""
-        for channel in chosen_channels(image, self.channel_share, rng):
-            np.add(channel, np.float32(rng.normal(0.0, self.deviation)), out=channel)
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[OffsetChange]:
+        """Draw the channels and their constants."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
+            yield OffsetChange(channel=channel, constant=rng.normal(0.0, self.deviation))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlankRectangles(Transform):
+class BlankRectanglesChange(Change):
+    """Boxes to be blanked, one after the other.
+
+    Attributes:
+        boxes: first voxel and end of each, per axis.
+    """
+
+    boxes: tuple[tuple[tuple[int, int], ...], ...]
+
+    def make(self, channel: Floats) -> None:
+        """Blank them."""
+        for box in self.boxes:
+            part = channel[tuple(slice(*limits) for limits in box)]
+            part[...] = part.mean()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlankRectangles(DrawnTransform):
     """Up to four boxes that hold nothing but their mean.
 
     Attributes:
@@ -39,20 +72,37 @@ class BlankRectangles(Transform):
 
     channel_share: float = 0.5
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Blank boxes whose sides are a tenth to a third of the patch's."""
-        for channel in chosen_channels(image, self.channel_share, rng):
-            for _ in range(rng.integers(1, 5)):
-                box: list[slice] = []
-                for length in channel.shape:
-                    side = int(rng.integers(max(1, length // 10), max(1, length // 3) + 1))
-                    start = int(rng.integers(0, length - side + 1))
-                    box.append(slice(start, start + side))
-                channel[tuple(box)] = channel[tuple(box)].mean()
+    def draw(
+        self, shape: Sequence[int], rng: np.random.Generator
+    ) -> Iterator[BlankRectanglesChange]:
+        """Draw boxes whose sides are a tenth to a third of the patch's."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
+            count = int(rng.integers(1, 5))
+            boxes = tuple(_draw_box(shape[1:], rng) for _ in range(count))
+            yield BlankRectanglesChange(channel=channel, boxes=boxes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BrightnessGradientChange(Change):
+    """A hill to be added.
+
+    Attributes:
+        profiles: as ``hill`` takes them.
+        height: of the hill; negative for a hollow.
+    """
+
+    profiles: tuple[Floats, ...]
+    height: float
+
+    def make(self, channel: Floats) -> None:
+        """Add it."""
+        added = hill(self.profiles)
+        added *= np.float32(self.height)
+        np.add(channel, added, out=channel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BrightnessGradient(Transform):
+class BrightnessGradient(DrawnTransform):
     """A wide hill or hollow added to the intensities, as an uneven coil makes it.
 
     Attributes:
@@ -63,16 +113,35 @@ class BrightnessGradient(Transform):
     strength_range: tuple[float, float]
     channel_share: float = 0.5
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Tilt channels."""
-        for channel in chosen_channels(image, self.channel_share, rng):
-            hill = draw_hill(channel.shape, rng)
-            hill *= np.float32(rng.uniform(*self.strength_range) * rng.choice((-1, 1)))
-            np.add(channel, hill, out=channel)
+    def draw(
+        self, shape: Sequence[int], rng: np.random.Generator
+    ) -> Iterator[BrightnessGradientChange]:
+        """Draw the channels and their hills."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
+            profiles = draw_profiles(shape[1:], rng)
+            height = float(rng.uniform(*self.strength_range) * rng.choice((-1, 1)))
+            yield BrightnessGradientChange(channel=channel, profiles=profiles, height=height)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LocalGammaChange(Change):
+    """A power of the intensities, and where.
+
+    Attributes:
+        exponent: of the intensities as shares of their range.
+        profiles: of the hill on whose top the channel becomes the power.
+    """
+
+    exponent: float
+    profiles: tuple[Floats, ...]
+
+    def make(self, channel: Floats) -> None:
+        """Bend the intensities there."""
+        change_local_gamma(channel, self.exponent, hill(self.profiles))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalGamma(Transform):
+class LocalGamma(DrawnTransform):
     """A power of the intensities that fades out with the distance from a point.
 
     Attributes:
@@ -85,15 +154,34 @@ class LocalGamma(Transform):
     high_range: tuple[float, float]
     channel_share: float = 0.5
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Bend the intensities of channels here and there."""
-        for channel in chosen_channels(image, self.channel_share, rng):
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[LocalGammaChange]:
+        """Draw the channels, their powers, and where."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
             limits = self.low_range if rng.random() < 0.5 else self.high_range
-            change_local_gamma(channel, rng.uniform(*limits), draw_hill(channel.shape, rng))
+            exponent = rng.uniform(*limits)
+            profiles = draw_profiles(shape[1:], rng)
+            yield LocalGammaChange(channel=channel, exponent=exponent, profiles=profiles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sharpen(Transform):
+class SharpenChange(Change):
+    """How much of the differences from the neighbours is added.
+
+    Attributes:
+        strength: their factor.
+        in_plane: whether neighbours along the first of three axes do not count.
+    """
+
+    strength: float
+    in_plane: bool
+
+    def make(self, channel: Floats) -> None:
+        """Sharpen."""
+        sharpen(channel, self.strength, in_plane=self.in_plane)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharpen(DrawnTransform):
     """Differences from the neighbours added to the intensities.
 
     Attributes:
@@ -106,14 +194,15 @@ class Sharpen(Transform):
     channel_share: float = 0.5
     in_plane: bool
 
-    def change(self, image: Floats, rng: np.random.Generator) -> None:
-        """Sharpen channels."""
-        for channel in chosen_channels(image, self.channel_share, rng):
-            sharpen(channel, rng.uniform(*self.strength_range), in_plane=self.in_plane)
+    def draw(self, shape: Sequence[int], rng: np.random.Generator) -> Iterator[SharpenChange]:
+        """Draw the channels and their strengths."""
+        for channel in chosen_channels(shape[0], self.channel_share, rng):
+            strength = rng.uniform(*self.strength_range)
+            yield SharpenChange(channel=channel, strength=strength, in_plane=self.in_plane)
 
 
-def draw_hill(shape: Sequence[int], rng: np.random.Generator) -> Floats:
-    """A Gaussian with a random centre and random widths.
+def draw_profiles(shape: Sequence[int], rng: np.random.Generator) -> tuple[Floats, ...]:
+    """A Gaussian with a random centre and random widths, per axis.
 
     The centre lies up to half the patch's length outside of it, the widths are between a sixth
     of that length and the whole, small ones as likely as large ones.
@@ -123,17 +212,42 @@ def draw_hill(shape: Sequence[int], rng: np.random.Generator) -> Floats:
         rng: source of randomness.
 
     Returns:
-        float32 of ``shape``, 0 at its lowest and 1 at its highest voxel.
+        float32 ``(length,)`` for each axis; the Gaussian is their product.
     """
-    result = np.ones((1,) * len(shape), dtype=np.float32)
-    for axis, length in enumerate(shape):
+    profiles: list[Floats] = []
+    for length in shape:
         centre = rng.uniform(-0.5, 1.5) * length
         width = np.exp(rng.uniform(log(length / 6), log(length)))
-        profile = np.exp(-0.5 * ((np.arange(length) - centre) / width) ** 2).astype(np.float32)
-        result = result * profile.reshape((-1,) + (1,) * (len(shape) - axis - 1))
+        profile = np.exp(-0.5 * ((np.arange(length) - centre) / width) ** 2)
+        profiles.append(profile.astype(np.float32))
+    return tuple(profiles)
+
+
+def hill(profiles: Sequence[Floats]) -> Floats:
+    """The product of profiles, between 0 and 1.
+
+    Args:
+        profiles: float32, one per axis.
+
+    Returns:
+        float32, 0 at its lowest and 1 at its highest voxel.
+    """
+    result = np.ones((1,) * len(profiles), dtype=np.float32)
+    for axis, profile in enumerate(profiles):
+        result = result * profile.reshape((-1,) + (1,) * (len(profiles) - axis - 1))
     result -= result.min()
     highest = result.max()
     return result / highest if highest > 0 else result
+
+
+def _draw_box(shape: Sequence[int], rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
+    """First voxel and end per axis; a side is a tenth to a third of the patch's."""
+    box: list[tuple[int, int]] = []
+    for length in shape:
+        side = int(rng.integers(max(1, length // 10), max(1, length // 3) + 1))
+        start = int(rng.integers(0, length - side + 1))
+        box.append((start, start + side))
+    return tuple(box)
 
 
 def change_local_gamma(channel: Floats, exponent: float, weight: Floats) -> None:

@@ -159,13 +159,25 @@ def warp_patch(
     maps = labels.shape[: -len(patch)]
     if labels.shape != (*maps, *box.size) or image.shape[1:] != box.size:
         raise ValueError(f"the warp needs {box.size}, got {image.shape} and {labels.shape}")
-    plane = box.size[-dimensions:]
-    centre = (np.asarray(patch[-dimensions:]) - 1) / 2
-    middle = centre + warp.shift_vox - box.lower[-dimensions:]
-    matrix = warp.matrix
-    grid = Grid(matrix=matrix, origin=middle - matrix @ centre, shape=patch[-dimensions:])
+    plane, grid = box.size[-dimensions:], grid_of(warp, patch)
     warped, warped_labels = sample(image.reshape(-1, *plane), labels.reshape(-1, *plane), grid)
     return warped.reshape(len(image), *patch), warped_labels.reshape(*maps, *patch)
+
+
+def grid_of(warp: Warp, patch_size: Sequence[int]) -> Grid:
+    """Where the voxels of a warped patch lie in the box that ``source_box`` tells.
+
+    Args:
+        warp: the drawn warp.
+        patch_size: of the result; the axes the warp leaves alone are no axes of the grid.
+    """
+    dimensions = len(warp.scales)
+    plane = tuple(patch_size[-dimensions:])
+    lower = source_box(warp, patch_size).lower[-dimensions:]
+    centre = (np.asarray(plane) - 1) / 2
+    middle = centre + warp.shift_vox - lower
+    matrix = warp.matrix
+    return Grid(matrix=matrix, origin=middle - matrix @ centre, shape=plane)
 
 
 def _axis_rotations(angles: Sequence[float]) -> list[npt.NDArray[np.float64]]:
