@@ -21,7 +21,8 @@ from autoseg.io.images import read_labels
 from autoseg.io.task import load_dataset
 from autoseg.networks import precision
 from autoseg.pipeline.training import train_and_validate
-from autoseg.train.inputs import TrainingChanges, TrainRequest
+from autoseg.train.batches import make_batch
+from autoseg.train.inputs import TrainingChanges, TrainRequest, load_inputs
 from autoseg.train.objective.losses import LOSSES
 from autoseg.train.stage import train_fold
 
@@ -147,3 +148,19 @@ def test_every_loss_trains_on_regions(tmp_path):
     for name in LOSSES:
         wanted = request(loss=name, epochs=1, steps_per_epoch=1, validation_steps=1)
         assert train_fold(task, replace(wanted, run=name.replace("_", "-")))
+
+
+def test_patches_are_centred_on_regions_and_on_what_somebody_annotated(tmp_path):
+    task = prepared_task(tmp_path, REGIONS | {"ignore": IGNORE}, some_slices)
+    inputs = load_inputs(task, request())
+    info = inputs.store.info("ball_0")
+    _, labels = inputs.store.read("ball_0", (0, 0, 0), info.shape)
+    whole, core = np.isin(labels, (1, 2)).sum(), (labels == 2).sum()
+    assert info.position_counts == (whole, core, (labels < 3).sum())
+    assert (labels == 3).mean() > 0.5
+
+    points = replace(inputs.batches("validation"), patch_size=(1, 1), batch_size=3)
+    drawn = np.stack([make_batch(points, 0, step).labels for step in range(20)])
+    assert (drawn < 3).all()
+    assert set(drawn[:, 2].ravel()) == {1, 2}
+    assert 0 in drawn[:, :2]

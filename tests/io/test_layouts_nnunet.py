@@ -8,6 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from raw_folders import findings, make_folder, told
 
 from autoseg.core.dataset import Split
+from autoseg.errors import DataError
 from autoseg.io.dataset_folder import find_dataset, survey_dataset
 
 NNUNET = {
@@ -120,6 +121,22 @@ def test_regions_and_the_ignore_label_are_read_in_declared_order(root: Path):
     assert [structure.values for structure in space.structures] == [(1, 2), (2,)]
     assert space.ignore == 3
     assert space.output_values == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("order", "finding"),
+    [
+        ([2, 1], "structure 'core' is to be written as 1, which is none of its values (2)"),
+        ([1, 5], "structure 'core' is to be written as 5, which is none of its values (2)"),
+        ([1], "'output_values' needs one value per structure"),
+        (None, "overlapping structures need 'output_values' (regions_class_order)"),
+    ],
+)
+def test_an_order_of_regions_that_cannot_be_meant_is_refused(root: Path, order, finding):
+    labels = {"background": 0, "whole": [1, 2], "core": 2}
+    with pytest.raises(DataError) as caught:
+        find_dataset(write(root, labels=labels, regions_class_order=order))
+    assert f"labels: {finding}" in str(caught.value)
 
 
 def test_the_order_of_regions_means_nothing_without_regions(root: Path):

@@ -44,10 +44,10 @@ def compare_regions(
     """
     if len(regions) != logits.shape[1]:
         raise ValueError(f"{len(regions)} regions need as many logits, not {logits.shape[1]}")
-    members = _members(regions, ignore_index, labels.device)
-    _check_range(labels, members.shape[1])
     kind = torch.float64 if logits.dtype is torch.float64 else torch.float32
     judged = torch.ones(logits.shape[:2], dtype=kind, device=logits.device)
+    members = _members(regions, ignore_index).to(judged)
+    _check_range(labels, members.shape[1])
     if known is not None:
         judged = known.to(kind)
     sums, per_voxel = _SigmoidSums.apply(logits, labels, members, ignore_index, judged)
@@ -129,22 +129,21 @@ class _SigmoidSums(torch.autograd.Function):
         return gradient.view(logits.shape), None, None, None, None
 
 
-def _members(
-    regions: Sequence[Sequence[int]], ignore_index: int | None, device: torch.device
-) -> Tensor:
-    """Whether an index is in a region, ``(regions, indices)``; the ignored one is in none."""
+def _members(regions: Sequence[Sequence[int]], ignore_index: int | None) -> Tensor:
+    """1 where an index is in a region, ``(regions, indices)``; the ignored one is in none."""
     highest = max(index for region in regions for index in region)
-    table = torch.zeros(len(regions), 1 + max(highest, ignore_index or 0), dtype=torch.bool)
+    table = torch.zeros(len(regions), 1 + max(highest, ignore_index or 0))
     for row, region in zip(table, regions, strict=True):
-        row[list(region)] = True
-    return table.to(device)
+        row[list(region)] = 1
+    return table
 
 
 def _encode(
     labels: Tensor, members: Tensor, ignore_index: int | None, judged: Tensor, out: Tensor
 ) -> Tensor:
     """1 in ``out`` where a voxel is in a region, else 0; returns 1 where that counts."""
-    out.copy_(members[:, labels.long()].movedim(0, 1))
+    found = members.index_select(1, labels.long().flatten())
+    out.copy_(found.view(len(members), *labels.shape).movedim(0, 1))
     if ignore_index is None:
         return judged[..., None].expand_as(out)
     return judged[..., None] * (labels != ignore_index)[:, None]
