@@ -43,6 +43,8 @@ class BatchSpec:
     Attributes:
         folder: the case store.
         cases: names to draw from.
+        known: which outputs of the network each of them is annotated for; None where all are for
+            all.
         batch_size: samples per batch.
         patch_size: ``(z, y, x)``, or ``(y, x)`` for slices.
         centre_on_annotated: whether the other samples are centred on an annotated voxel, where
@@ -53,12 +55,11 @@ class BatchSpec:
         masked_channels: channels that are 0 outside the non-zero mask.
         seed: of the run.
         part: which stream of samples; validation samples are not varied.
-        known: which outputs of the network each of ``cases`` is annotated for; None where all
-            are for all.
     """
 
     folder: Path
     cases: tuple[str, ...]
+    known: tuple[tuple[bool, ...], ...] | None = None
     batch_size: int
     patch_size: tuple[int, ...]
     centre_on_annotated: bool
@@ -68,7 +69,6 @@ class BatchSpec:
     masked_channels: tuple[int, ...]
     seed: int
     part: Part
-    known: tuple[tuple[bool, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,8 +37,8 @@ class State(Artifact):
         configuration: what the plan said when the run was started.
         recipe: how its cases were prepared.
         split: who trains and who is held out.
-        annotated: what is annotated in those of its cases that are not annotated for everything.
         precision: number format, as probed when the run started.
+        annotated: what is annotated in those cases of the fold that are not annotated for everything.
         compiled: whether the network is compiled, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
         epoch: epochs finished.
@@ -55,8 +55,8 @@ class State(Artifact):
     configuration: Configuration
     recipe: Recipe
     split: Split
-    annotated: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     precision: Precision
+    annotated: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     compiled: bool = False
     tensors: str = ""
     epoch: int = 0

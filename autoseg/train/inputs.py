@@ -155,6 +155,12 @@ class TrainingInputs:
         """The cases of some names, in the data set's order."""
         return [case for case in self.dataset.cases if case.name in names]
 
+    def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
+        known, everything = self.known_outputs, (True,) * self.dataset.labels.num_outputs
+        if not known.keys() & set(cases):
+            return None
+        return tuple(known.get(case, everything) for case in cases)
+
     def batches(self, part: Part) -> BatchSpec:
         """How batches of a part are drawn."""
         planned = self.configuration
@@ -162,6 +168,7 @@ class TrainingInputs:
         return BatchSpec(
             folder=self.store.folder,
             cases=cases,
+            known=self._known_in(cases),
             batch_size=planned.batch_size,
             patch_size=planned.patch_size,
             centre_on_annotated=self.dataset.labels.ignore is not None,
@@ -171,14 +178,7 @@ class TrainingInputs:
             masked_channels=tuple(i for i, used in enumerate(planned.use_mask_for_norm) if used),
             seed=self.spec.seed,
             part=part,
-            known=self._known_in(cases),
         )
-
-    def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
-        known, everything = self.known_outputs, (True,) * self.dataset.labels.num_outputs
-        if not known.keys() & set(cases):
-            return None
-        return tuple(known.get(case, everything) for case in cases)
 
     def model(self, request: TrainRequest, weights: str) -> Model:
         """The model file of a finished fold, whose weights lie beside it."""

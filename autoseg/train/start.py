@@ -18,6 +18,7 @@ from autoseg.networks.build import build_network
 from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
+from autoseg.train.annotation import tell_partial_labels
 from autoseg.train.compiling import compile_if_it_pays, compile_network, may_compile
 from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
@@ -25,7 +26,6 @@ from autoseg.train.loop import Session, measure_step_s
 from autoseg.train.objective.class_weights import class_weights
 from autoseg.train.objective.losses import LOSSES, LossOptions
 from autoseg.train.objective.optimizers import OPTIMIZERS
-from autoseg.train.partial_labels import tell_partial_labels
 
 logger = logging.getLogger(__name__)
 
@@ -132,10 +132,10 @@ def _begin(
     logger.info("%s", reason)
     state = checkpoint.State(
         training=inputs.spec,
+        annotated=inputs.annotated,
         configuration=inputs.configuration,
         recipe=inputs.recipe,
         split=inputs.split,
-        annotated=inputs.annotated,
         precision=precision,
     )
     tell_partial_labels(inputs.dataset.labels, inputs.cases_of(inputs.split.train))
