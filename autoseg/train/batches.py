@@ -120,13 +120,6 @@ def make_batch(
     return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases, known=known)
 
 
-def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bool_] | None:
-    """What ``Batch.known`` is for samples of some cases."""
-    if spec.known is None:
-        return None
-    return np.array([spec.known[spec.cases.index(case)] for case in cases], dtype=np.bool_)
-
-
 def make_sample(
     spec: BatchSpec, store: CaseStore, epoch: int, index: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str]:
@@ -162,6 +155,13 @@ def make_sample(
 def case_of(spec: BatchSpec, epoch: int, index: int) -> str:
     """Name of the case that a sample is drawn from."""
     return _draw_case(spec, epoch, index)[0]
+
+
+def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """What ``Batch.known`` is for samples of some cases."""
+    if spec.known is None:
+        return None
+    return np.array([spec.known[spec.cases.index(case)] for case in cases], dtype=np.bool_)
 
 
 def _draw_case(spec: BatchSpec, epoch: int, index: int) -> tuple[str, np.random.Generator]:

@@ -38,7 +38,7 @@ class State(Artifact):
         recipe: how its cases were prepared.
         split: who trains and who is held out.
         precision: number format, as probed when the run started.
-        annotated: what is annotated in those cases of the fold that are not annotated for everything.
+        annotated: what its cases are annotated for that are not annotated for everything.
         compiled: whether the network is compiled, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
         epoch: epochs finished.

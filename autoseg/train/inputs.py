@@ -19,6 +19,7 @@ from autoseg.io.case_store import CaseStore, source_of
 from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
+from autoseg.train.annotation import tell_partial_labels
 from autoseg.train.augmentation.augment import AUGMENTATIONS
 from autoseg.train.batches import BatchSpec, Part
 from autoseg.train.objective.losses import LOSSES
@@ -137,7 +138,7 @@ class TrainingInputs:
     @property
     def annotated(self) -> dict[str, tuple[str, ...]]:
         """What is annotated in those cases of the fold that are not annotated for everything."""
-        return partly_annotated(self.cases_of({*self.split.train, *self.split.validation}))
+        return partly_annotated(self._cases_of({*self.split.train, *self.split.validation}))
 
     @property
     def known_outputs(self) -> dict[str, tuple[bool, ...]]:
@@ -151,8 +152,11 @@ class TrainingInputs:
         """Names of the structures that a case of the fold is not annotated for."""
         return left_out(self.dataset.labels, self.annotated.get(case))
 
-    def cases_of(self, names: Collection[str]) -> list[Case]:
-        """The cases of some names, in the data set's order."""
+    def tell_partial_labels(self) -> None:
+        """Log what each structure is learnt from, unless that is every training case."""
+        tell_partial_labels(self.dataset.labels, self._cases_of(self.split.train))
+
+    def _cases_of(self, names: Collection[str]) -> list[Case]:
         return [case for case in self.dataset.cases if case.name in names]
 
     def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:

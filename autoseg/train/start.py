@@ -18,7 +18,6 @@ from autoseg.networks.build import build_network
 from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
-from autoseg.train.annotation import tell_partial_labels
 from autoseg.train.compiling import compile_if_it_pays, compile_network, may_compile
 from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
@@ -138,7 +137,7 @@ def _begin(
         split=inputs.split,
         precision=precision,
     )
-    tell_partial_labels(inputs.dataset.labels, inputs.cases_of(inputs.split.train))
+    inputs.tell_partial_labels()
     session = _session(inputs, state, device)
     measured = compile_if_it_pays(session, _batch_shape(inputs))
     if measured:
