@@ -9,7 +9,7 @@ from autoseg.core.ends import match_channels
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.labels import LabelSpace
 from autoseg.core.model import Model
-from autoseg.core.plan import Decision, Plan
+from autoseg.core.plan import Plan
 from autoseg.errors import DataError
 from autoseg.plan.edits import NO_EDITS, Edits, remember
 from autoseg.plan.keeping import (
@@ -32,15 +32,14 @@ def make_or_keep_plan(
     labels: LabelSpace,
     request: PlanRequest,
     edits: Edits = NO_EDITS,
-    about_data: Sequence[Decision] = (),
 ) -> Plan:
     """Plan a data set by its measurements, or as a model does that the request names.
 
     Args and errors are those of ``make_plan`` and ``keep_plan``.
     """
     if request.source is None:
-        return make_plan(fingerprint, channels, labels, request, edits, about_data)
-    plan = keep_plan(fingerprint, channels, labels, request, request.source, edits, about_data)
+        return make_plan(fingerprint, channels, labels, request, edits)
+    plan = keep_plan(fingerprint, channels, labels, request, request.source, edits)
     for decision in plan.decisions:
         if decision.what == "warning":
             logger.warning("%s: %s", decision.value, decision.reason)
@@ -54,7 +53,6 @@ def keep_plan(
     request: PlanRequest,
     source: Model,
     edits: Edits = NO_EDITS,
-    about_data: Sequence[Decision] = (),
 ) -> Plan:
     """Plan other data as a model's were.
 
@@ -70,7 +68,6 @@ def keep_plan(
         request: what the user asked for.
         source: the model.
         edits: what the user changed in the plan of that name; it is kept, too.
-        about_data: what else is to be told of the data.
 
     Returns:
         A plan with the model's configurations, but for those in 3D where cases are slices.
@@ -106,7 +103,6 @@ def keep_plan(
         configurations=edits.with_added(made),
         decisions=(
             *explain_all(kept),
-            *about_data,
             *edits.decisions(made, request),
             *(one for name, planned in made.items() for one in explain(name, planned, kept)),
             *warnings_of(kept, made),

@@ -51,7 +51,6 @@ def make_plan(
     labels: LabelSpace,
     request: PlanRequest,
     edits: Edits = NO_EDITS,
-    about_data: Sequence[Decision] = (),
 ) -> Plan:
     """Decide how a data set is resampled, cut into patches, and by what networks it is learnt.
 
@@ -61,7 +60,6 @@ def make_plan(
         labels: what the label values mean.
         request: what the user asked for.
         edits: what the user changed in the plan of that name; the rest is planned around it.
-        about_data: what else is to be told of the data.
 
     Returns:
         The plan, with the configurations that make sense for the data: ``2d``,
@@ -107,7 +105,6 @@ def make_plan(
         intensities=fingerprint.intensities,
         configurations=edits.with_added(made),
         decisions=(
-            *about_data,
             *_explain_outline(task),
             *normalization_decisions,
             *task.outline.decisions,

@@ -41,10 +41,11 @@ def plan_task(
     """
     before = _load_old_plan(task, request.name)
     edits = NO_EDITS if before is None else find_edits(before, _place(task, request.name))
-    partial = reasons.partial_labels(dataset.cases, dataset.labels)
-    plan = make_or_keep_plan(fingerprint, dataset.channels, dataset.labels, request, edits, partial)
+    plan = make_or_keep_plan(fingerprint, dataset.channels, dataset.labels, request, edits)
     _see_to_the_old_plan(task, before, plan)
     update_splits(task, dataset, fingerprint)
+    partial = reasons.partial_labels(dataset.cases, dataset.labels)
+    plan = plan.model_copy(update={"decisions": (*partial, *plan.decisions)})
     artifacts.save(task.plan_file(plan.name), plan)
     return plan
 

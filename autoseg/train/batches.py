@@ -63,6 +63,8 @@ class BatchSpec:
     Attributes:
         folder: the case store.
         cases: names to draw from.
+        known: which outputs of the network each of them is annotated for; None where all are for
+            all.
         batch_size: samples per batch.
         patch_size: ``(z, y, x)``, or ``(y, x)`` for slices.
         centre_on_annotated: whether the other samples are centred on an annotated voxel, where
@@ -73,8 +75,6 @@ class BatchSpec:
         masked_channels: channels that are 0 outside the non-zero mask.
         seed: of the run.
         part: which stream of samples; validation samples are not varied.
-        known: which outputs of the network each of ``cases`` is annotated for; None where all
-            are for all.
         previous: predictions that come as channels after those of the image, in a cascade.
         finished_later: whether patches are read and all is drawn, but varied where the network
             is computed.
@@ -82,6 +82,7 @@ class BatchSpec:
 
     folder: Path
     cases: tuple[str, ...]
+    known: tuple[tuple[bool, ...], ...] | None = None
     batch_size: int
     patch_size: tuple[int, ...]
     centre_on_annotated: bool
@@ -91,7 +92,6 @@ class BatchSpec:
     masked_channels: tuple[int, ...]
     seed: int
     part: Part
-    known: tuple[tuple[bool, ...], ...] | None = None
     previous: PreviousLabels | None = None
     finished_later: bool = False
 
@@ -154,13 +154,6 @@ def make_batch(
     )
 
 
-def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bool_] | None:
-    """What ``Batch.known`` is for samples of some cases."""
-    if spec.known is None:
-        return None
-    return np.array([spec.known[spec.cases.index(case)] for case in cases], dtype=np.bool_)
-
-
 def make_sample(
     spec: BatchSpec, store: CaseStore, epoch: int, index: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str, Drawn | None]:
@@ -217,6 +210,13 @@ def _with_channels(
 def case_of(spec: BatchSpec, epoch: int, index: int) -> str:
     """Name of the case that a sample is drawn from."""
     return _draw_case(spec, epoch, index)[0]
+
+
+def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """What ``Batch.known`` is for samples of some cases."""
+    if spec.known is None:
+        return None
+    return np.array([spec.known[spec.cases.index(case)] for case in cases], dtype=np.bool_)
 
 
 def _draw_case(spec: BatchSpec, epoch: int, index: int) -> tuple[str, np.random.Generator]:

@@ -38,9 +38,9 @@ class State(Artifact):
         configuration: what the plan said when the run was started.
         recipe: how its cases were prepared.
         split: who trains and who is held out.
-        annotated: what is annotated in those of its cases that are not annotated for everything.
         previous_weights: as in the model the run is to end with.
         precision: number format, as probed when the run started.
+        annotated: what its cases are annotated for that are not annotated for everything.
         compiled: whether the network is compiled, as probed when the run started.
         augment_on: where samples are varied, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
@@ -59,9 +59,9 @@ class State(Artifact):
     configuration: Configuration
     recipe: Recipe
     split: Split
-    annotated: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     previous_weights: dict[str, str] = Field(default_factory=dict)
     precision: Precision
+    annotated: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     compiled: bool = False
     augment_on: Literal["cpu", "device"] = "cpu"
     tensors: str = ""

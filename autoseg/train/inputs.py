@@ -19,6 +19,7 @@ from autoseg.io.case_store import CaseStore, source_of
 from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
+from autoseg.train.annotation import tell_partial_labels
 from autoseg.train.augmentation.augment import AUGMENTATIONS
 from autoseg.train.batches import BatchSpec, Part, PreviousLabels
 from autoseg.train.initialization import RATE_DIVISOR, WARMUP
@@ -163,7 +164,7 @@ class TrainingInputs:
     @property
     def annotated(self) -> dict[str, tuple[str, ...]]:
         """What is annotated in those cases of the fold that are not annotated for everything."""
-        return partly_annotated(self.cases_of({*self.split.train, *self.split.validation}))
+        return partly_annotated(self._cases_of({*self.split.train, *self.split.validation}))
 
     @property
     def known_outputs(self) -> dict[str, tuple[bool, ...]]:
@@ -177,9 +178,18 @@ class TrainingInputs:
         """Names of the structures that a case of the fold is not annotated for."""
         return left_out(self.dataset.labels, self.annotated.get(case))
 
-    def cases_of(self, names: Collection[str]) -> list[Case]:
-        """The cases of some names, in the data set's order."""
+    def tell_partial_labels(self) -> None:
+        """Log what each structure is learnt from, unless that is every training case."""
+        tell_partial_labels(self.dataset.labels, self._cases_of(self.split.train))
+
+    def _cases_of(self, names: Collection[str]) -> list[Case]:
         return [case for case in self.dataset.cases if case.name in names]
+
+    def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
+        known, everything = self.known_outputs, (True,) * self.dataset.labels.num_outputs
+        if not known.keys() & set(cases):
+            return None
+        return tuple(known.get(case, everything) for case in cases)
 
     def batches(self, part: Part) -> BatchSpec:
         """How batches of a part are drawn."""
@@ -188,6 +198,7 @@ class TrainingInputs:
         return BatchSpec(
             folder=self.store.folder,
             cases=cases,
+            known=self._known_in(cases),
             batch_size=planned.batch_size,
             patch_size=planned.patch_size,
             centre_on_annotated=self.dataset.labels.ignore is not None,
@@ -197,15 +208,8 @@ class TrainingInputs:
             masked_channels=tuple(i for i, used in enumerate(planned.use_mask_for_norm) if used),
             seed=self.spec.seed,
             part=part,
-            known=self._known_in(cases),
             previous=self._previous_labels,
         )
-
-    def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
-        known, everything = self.known_outputs, (True,) * self.dataset.labels.num_outputs
-        if not known.keys() & set(cases):
-            return None
-        return tuple(known.get(case, everything) for case in cases)
 
     @property
     def _previous_labels(self) -> PreviousLabels | None:

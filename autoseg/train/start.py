@@ -26,7 +26,6 @@ from autoseg.train.loop import Session, measure_step_s
 from autoseg.train.objective.class_weights import class_weights
 from autoseg.train.objective.losses import LOSSES, LossOptions
 from autoseg.train.objective.optimizers import OPTIMIZERS
-from autoseg.train.partial_labels import tell_partial_labels
 from autoseg.train.previous import refuse_other_previous
 
 logger = logging.getLogger(__name__)
@@ -139,15 +138,15 @@ def _begin(
     logger.info("%s", reason)
     state = checkpoint.State(
         training=inputs.spec,
+        annotated=inputs.annotated,
         configuration=inputs.configuration,
         recipe=inputs.recipe,
         split=inputs.split,
-        annotated=inputs.annotated,
         previous_weights={} if inputs.previous is None else dict(inputs.previous.weights),
         precision=precision,
         source=request.init_from,
     )
-    tell_partial_labels(inputs.dataset.labels, inputs.cases_of(inputs.split.train))
+    inputs.tell_partial_labels()
     session = _session(inputs, state, device)
     if inputs.beginning is not None:
         inputs.beginning.fill(session.network)
