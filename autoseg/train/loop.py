@@ -21,6 +21,11 @@ from autoseg.train.objective.losses import Loss, deep_supervision_loss
 LONG_STEP_S = 10.0
 
 Forward = Callable[[Tensor], Tensor | list[Tensor]]
+Mark = Callable[[str], None]
+
+
+def unmarked(part: str) -> None:
+    """Nobody wants to know when a part of a step is done."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -91,7 +96,7 @@ class Validation:
         return sum(defined) / len(defined) if defined else None
 
 
-def train_step(session: Session, batch: Batch) -> float:
+def train_step(session: Session, batch: Batch, mark: Mark = unmarked) -> float:
     """One step of the optimiser.
 
     In float16 a step whose gradients overflow is left out and the scaler takes a smaller scale,
@@ -100,6 +105,8 @@ def train_step(session: Session, batch: Batch) -> float:
     Args:
         session: changed in place.
         batch: what the step sees.
+        mark: told the name of each part of the step when its last operation was asked for:
+            ``copy``, ``forward``, ``loss``, ``backward`` and ``optimizer``.
 
     Returns:
         The loss before the step.
@@ -109,8 +116,10 @@ def train_step(session: Session, batch: Batch) -> float:
     """
     session.network.train()
     session.optimizer.zero_grad(set_to_none=True)
-    loss = _loss(session, batch)
+    loss = _loss(session, batch, mark)
+    mark("loss")
     session.scaler.scale(loss).backward()
+    mark("backward")
     session.scaler.unscale_(session.optimizer)
     norm = nn.utils.clip_grad_norm_(session.network.parameters(), session.spec.gradient_clip)
     may_overflow = session.scaler.is_enabled() and session.scaler.get_scale() > 1.0
@@ -119,6 +128,7 @@ def train_step(session: Session, batch: Batch) -> float:
         _refuse_not_finite("gradient", norm, batch)
     session.scaler.step(session.optimizer)
     session.scaler.update()
+    mark("optimizer")
     return float(loss.detach())
 
 
@@ -177,10 +187,12 @@ def validate(
     return Validation(loss=float(np.mean(losses)), dice=dice, confusion=confusion)
 
 
-def _loss(session: Session, batch: Batch) -> Tensor:
+def _loss(session: Session, batch: Batch, mark: Mark = unmarked) -> Tensor:
     images, labels = _on_device(session, batch)
+    mark("copy")
     with autocast(session.precision, session.device):
         outputs = _outputs(session.forward(images))
+    mark("forward")
     return deep_supervision_loss(session.loss, outputs, labels)
 
 
@@ -233,6 +245,13 @@ def measure_step_s(session: Session, shape: tuple[int, ...], tries: int = 2) -> 
 def _try_step_s(session: Session, batch: Batch) -> float:
     start = time.perf_counter()
     _loss(session, batch).backward()
-    if session.device.type == "cuda":
-        torch.cuda.synchronize(session.device)
+    wait_for(session.device)
     return time.perf_counter() - start
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -108,7 +108,7 @@ def _train(
     progress: Progress,
 ) -> bool:
     """Train to the end; False if interrupted. The batch makers live as long as this runs."""
-    workers = _num_workers(request.workers, session.device)
+    workers = num_workers(request.workers, session.device)
     train_batches = BatchSource(inputs.batches("train"), workers)
     validation_batches = BatchSource(inputs.batches("validation"), min(workers, 1))
     try:
@@ -266,8 +266,15 @@ def _not_finite(run: _Run, state: State, found: NotFiniteError) -> AutosegError:
     )
 
 
-def _num_workers(requested: int | None, device: torch.device) -> int:
-    """Without a GPU the cores are needed for the network: one process makes the batches."""
+def num_workers(requested: int | None, device: torch.device) -> int:
+    """Processes that make batches.
+
+    Without a GPU the cores are needed for the network: one process makes the batches.
+
+    Args:
+        requested: what the user wants; None for as many as fit.
+        device: where the network is computed.
+    """
     if requested is not None:
         return requested
     return min(MOST_WORKERS, max(1, available_cores() - 1)) if device.type == "cuda" else 1
