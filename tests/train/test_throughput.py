@@ -58,6 +58,10 @@ def on_cpu(**changes) -> Throughput:
     return measured(**options | {"workers": 1, "alone_s": 0.095, "compiled": False} | changes)
 
 
+def only(sentence: str) -> list[str]:
+    return [sentence]
+
+
 # Advice ---------------------------------------------------------------------------------------
 
 
@@ -81,33 +85,27 @@ def test_a_gpu_that_is_not_used_comes_first():
 
 def test_who_waits_is_told_how_many_processes_would_do():
     # Four make a batch in 0.16 s, so one in 0.64; of 0.1 s each, and a tenth more, come 8.
-    assert advise(waiting(made_s=0.16, cores=12)) == [
-        (
-            "the network waits 50% of the time for data: use --workers 8 (this machine has 12 cores, "
-            "4 are used to make batches)"
-        )
-    ]
+    assert advise(waiting(made_s=0.16, cores=12)) == only(
+        "the network waits 50% of the time for data: use --workers 8 (this machine has 12 cores, "
+        "4 are used to make batches)"
+    )
 
 
 def test_where_the_cores_do_not_suffice_it_is_said_what_is_left():
     # Seven make a batch in 0.8 / 7 = 0.114 s, of which a step needs 0.1.
-    assert advise(waiting()) == [
-        (
-            "the network waits 50% of the time for data: use --workers 7, which is all there is room "
-            "for (this machine has 8 cores, 4 are used to make batches); it would then still wait "
-            "about 12%"
-        )
-    ]
+    assert advise(waiting()) == only(
+        "the network waits 50% of the time for data: use --workers 7, which is all there is room "
+        "for (this machine has 8 cores, 4 are used to make batches); it would then still wait "
+        "about 12%"
+    )
 
 
 def test_where_all_cores_make_batches_a_lighter_augmentation_helps():
-    assert advise(waiting(workers=7)) == [
-        (
-            "the network waits 50% of the time for data: this machine has 8 cores, and none is left "
-            "to make batches: --augmentation light makes them with less work (under another --run), "
-            "more cores make more of them"
-        )
-    ]
+    assert advise(waiting(workers=7)) == only(
+        "the network waits 50% of the time for data: this machine has 8 cores, and none is left "
+        "to make batches: --augmentation light makes them with less work (under another --run), "
+        "more cores make more of them"
+    )
     (light,) = advise(waiting(workers=7, augmentation="light"))
     assert light.endswith("none is left to make batches: more cores make more of them")
 
@@ -132,13 +130,11 @@ def test_little_waiting_is_not_worth_a_word():
 
 
 def test_a_slow_disk_is_told_from_too_few_cores():
-    assert advise(waiting(cpu_s=0.1, disk_s=0.3)) == [
-        (
-            "the network waits 50% of the time for data, and disk reads dominate: of the 400 ms that "
-            "a process takes for a batch it waits 300 ms for the disk: keep the workspace on a disk "
-            "of this machine, an SSD if there is one"
-        )
-    ]
+    assert advise(waiting(cpu_s=0.1, disk_s=0.3)) == only(
+        "the network waits 50% of the time for data, and disk reads dominate: of the 400 ms that "
+        "a process takes for a batch it waits 300 ms for the disk: keep the workspace on a disk "
+        "of this machine, an SSD if there is one"
+    )
 
 
 def test_a_slow_disk_nobody_waits_for_is_not_worth_a_word():
@@ -157,23 +153,19 @@ def test_cores_that_others_keep_busy_are_missed_where_a_gpu_waits_for_batches():
 
 
 def test_threads_that_leave_most_cores_idle_are_noticed():
-    assert advise(on_cpu(threads=1)) == [
-        (
-            "the network is computed by 1 thread, though there are 8 cores: leave the environment "
-            "variable OMP_NUM_THREADS out"
-        )
-    ]
+    assert advise(on_cpu(threads=1)) == only(
+        "the network is computed by 1 thread, though there are 8 cores: leave the environment "
+        "variable OMP_NUM_THREADS out"
+    )
     # Two threads to a core: half as many are what torch chooses.
     assert "nothing to gain" in advise(on_cpu(threads=4))[0]
 
 
 def test_more_threads_than_cores_are_noticed():
-    assert advise(on_cpu(threads=16, cores=4)) == [
-        (
-            "the network is computed by 16 threads, which get in each other's way on 4 cores: set "
-            "the environment variable OMP_NUM_THREADS=4"
-        )
-    ]
+    assert advise(on_cpu(threads=16, cores=4)) == only(
+        "the network is computed by 16 threads, which get in each other's way on 4 cores: set "
+        "the environment variable OMP_NUM_THREADS=4"
+    )
 
 
 def test_threads_do_not_matter_on_a_gpu():
@@ -199,12 +191,10 @@ def test_a_number_format_that_is_no_faster_is_not_named():
 def test_processes_that_take_cores_from_the_network_are_too_many():
     # Four make a batch in 20 ms where the network alone takes 50 ms: two would do.
     crowded = on_cpu(workers=4, made_s=0.02, alone_s=0.05)
-    assert advise(crowded) == [
-        (
-            "a step takes 100 ms while 4 processes make batches, 50 ms while none does: use "
-            "--workers 2, which is enough"
-        )
-    ]
+    assert advise(crowded) == only(
+        "a step takes 100 ms while 4 processes make batches, 50 ms while none does: use "
+        "--workers 2, which is enough"
+    )
 
 
 def test_one_process_that_makes_batches_is_never_too_many():
