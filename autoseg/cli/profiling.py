@@ -71,7 +71,7 @@ def _refuse_beside(request: TrainRequest, gpus: str | None) -> None:
     for flag, given in without_sense.items():
         if given:
             raise AutosegError(
-                f"--profile trains nothing, so that {flag} has no sense beside it",
+                f"--profile trains nothing, so that {flag} makes no sense beside it",
                 remedy="leave one of them out",
             )
 

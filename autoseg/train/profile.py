@@ -33,7 +33,9 @@ from autoseg.train.loop import (
 from autoseg.train.memory import explaining_memory, room_on
 from autoseg.train.monitoring.stopwatch import Stopwatch
 from autoseg.train.monitoring.throughput import (
+    TAKEN_CORES,
     WAITING,
+    FewerThreads,
     Memory,
     Rival,
     Throughput,
@@ -134,6 +136,7 @@ def _measure(
     steps = _take_steps(session, source, batches, load)
     memory = _memory(session.device)
     told()
+    fewer = _fewer_threads(session, batch, steps.cores_taken)
     made_s = _made_s(batches, ahead=1 + max(BATCHES_AHEAD, 2 * workers) if workers else 0)
     told()
     return Throughput(
@@ -157,6 +160,7 @@ def _measure(
         disk_s=disk_s,
         memory=memory,
         rival=None,
+        fewer=fewer,
     )
 
 
@@ -213,6 +217,19 @@ def _alone_s(session: Session, batch: Batch) -> float:
         count += 1
         _step(session, batch)
     return (time.perf_counter() - start_s) / count
+
+
+def _fewer_threads(session: Session, batch: Batch, cores_taken: float) -> FewerThreads | None:
+    """Steps with as many threads as there are cores left, where some are taken."""
+    threads = torch.get_num_threads()
+    fewer = max(1, round(available_cores() - cores_taken))
+    if session.device.type != "cpu" or cores_taken < TAKEN_CORES or fewer >= threads:
+        return None
+    torch.set_num_threads(fewer)
+    try:
+        return FewerThreads(threads=fewer, step_s=_alone_s(session, batch))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _warm_up(session: Session, batch: Batch) -> None:

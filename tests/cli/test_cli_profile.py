@@ -29,6 +29,7 @@ ON_GPU = Throughput(
         host=2 * 10**9, makers=8 * 10**8, free=3 * 10**10, gpu_peak=7 * 10**9, gpu=11 * 10**9
     ),
     rival=None,
+    fewer=None,
 )
 
 
@@ -93,7 +94,7 @@ def test_on_a_cpu_its_threads_are_told(capsys):
 )
 def test_flags_that_need_a_training_are_refused_beside_a_profile(toy, profiled, words):
     called = call("train", "2d", "0", "--profile", *words, "-w", toy.workspace.root)
-    assert_refused(called, f"--profile trains nothing, so that {words[0]} has no sense beside it")
+    assert_refused(called, f"--profile trains nothing, so that {words[0]} makes no sense beside it")
     assert called.err.rstrip().endswith("leave one of them out")
     assert profiled == []
 

@@ -222,6 +222,24 @@ def test_cores_are_taken_by_what_is_busy_beside_the_training(
     assert profile._cores_taken(None, after, 10.0, load=1.5) == 1.5
 
 
+@pytest.mark.parametrize(
+    ("taken", "device", "threads"),
+    [(2.4, "cpu", 2), (3.9, "cpu", 1), (0.1, "cpu", None), (2.4, "mps", None)],
+)
+def test_steps_are_tried_with_as_many_threads_as_cores_are_left(
+    session, batch, monkeypatch, taken, device, threads
+):
+    now, seen = [4], []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: now.__setitem__(0, number))
+    monkeypatch.setattr(profile, "available_cores", lambda: 4)
+    monkeypatch.setattr(profile, "_alone_s", lambda *of: (seen.append(now[0]), 0.5)[1])
+    session.device = torch.device(device)
+    found = profile._fewer_threads(session, batch, taken)
+    assert (found and found.threads, seen) == (threads, [threads] * (threads is not None))
+    assert now == [4]
+
+
 def test_torchs_profiler_is_quiet_unless_it_was_told_to_speak(monkeypatch):
     monkeypatch.delenv("KINETO_LOG_LEVEL", raising=False)
     with profile._without_chatter():

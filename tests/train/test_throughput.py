@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from autoseg.train.monitoring.throughput import (
+    FewerThreads,
     Memory,
     Rival,
     Throughput,
@@ -39,6 +40,7 @@ def measured(**changes) -> Throughput:
         disk_s=0.0,
         memory=MEMORY,
         rival=None,
+        fewer=None,
     )
     return replace(given, **changes)
 
@@ -152,6 +154,18 @@ def test_cores_that_others_keep_busy_are_missed_where_a_gpu_waits_for_batches():
     assert len(advise(waiting(cores_taken=2.0))) == 2
 
 
+def test_threads_that_wait_for_each_other_on_busy_cores_are_too_many():
+    busy = on_cpu(cores=2, threads=2, cores_taken=1.0, alone_s=0.09)
+    first, second = advise(replace(busy, fewer=FewerThreads(threads=1, step_s=0.03)))
+    assert first == (
+        "a step takes 30 ms with 1 thread, 90 ms with 2, which wait for each other where cores "
+        "are busy: set the environment variable OMP_NUM_THREADS=1 meanwhile"
+    )
+    assert "busy with something else" in second
+    (only_busy,) = advise(replace(busy, fewer=FewerThreads(threads=1, step_s=0.085)))
+    assert "busy with something else" in only_busy
+
+
 def test_threads_that_leave_most_cores_idle_are_noticed():
     assert advise(on_cpu(threads=1)) == only(
         "the network is computed by 1 thread, though there are 8 cores: leave the environment "
@@ -183,8 +197,8 @@ def test_a_faster_number_format_is_named_with_how_to_get_it():
     )
 
 
-def test_a_number_format_that_is_no_faster_is_not_named():
-    rival = Rival(dtype="bfloat16", step_s=1.0, current_s=1.0, begun=False)
+def test_a_number_format_that_is_hardly_faster_is_not_named():
+    rival = Rival(dtype="bfloat16", step_s=1.0, current_s=1.15, begun=False)
     assert "nothing to gain" in advise(on_cpu(rival=rival))[0]
 
 

@@ -26,7 +26,11 @@ _MOSTLY = 0.5
 _BUSY_GPU = 0.6
 # More than what would just do, because nothing is ever even.
 _RESERVE = 1.1
-_TAKEN_CORES = 0.3
+TAKEN_CORES = 0.3
+"""What is a few processes that live for a moment is less."""
+
+# Of what is chosen once for a whole training, as where a number format is.
+_WORTHWHILE_SPEEDUP = 1.2
 _LIGHT = ("none", "light")
 
 
@@ -45,6 +49,19 @@ class Rival:
     step_s: float
     current_s: float
     begun: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewerThreads:
+    """Steps computed by as many threads as others leave cores.
+
+    Attributes:
+        threads: how many.
+        step_s: seconds of a step while no batches are made.
+    """
+
+    threads: int
+    step_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +108,7 @@ class Throughput:
         disk_s: seconds for which it then waits for the disk.
         memory: what it takes and what is left.
         rival: a number format that may be faster; None if the training has the usual choice.
+        fewer: fewer threads, tried where other processes take cores; None where they do not.
     """
 
     device: str
@@ -113,6 +131,7 @@ class Throughput:
     disk_s: float
     memory: Memory
     rival: Rival | None
+    fewer: FewerThreads | None
 
     @property
     def busy_s(self) -> float:
@@ -185,6 +204,7 @@ def advise(measured: Throughput) -> list[str]:
         _wait_less(measured),
         _have_the_cores(measured),
         _use_the_cores(measured),
+        _use_the_cores_left(measured),
         _compute_in_another_format(measured),
         _leave_the_network_its_cores(measured),
         _fill_the_gpu(measured),
@@ -246,7 +266,7 @@ def _more_batches(measured: Throughput) -> str:
 
 
 def _have_the_cores(measured: Throughput) -> _Advice:
-    if measured.cores_taken < _TAKEN_CORES:
+    if measured.cores_taken < TAKEN_CORES:
         return None
     lacking = measured.computing if measured.device == "cpu" else measured.waiting
     return lacking * measured.cores_taken / measured.cores, (
@@ -274,9 +294,20 @@ def _use_the_cores(measured: Throughput) -> _Advice:
     return None
 
 
+def _use_the_cores_left(measured: Throughput) -> _Advice:
+    fewer = measured.fewer
+    if fewer is None or fewer.step_s * _WORTHWHILE_SPEEDUP > measured.alone_s:
+        return None
+    return 1 - fewer.step_s / measured.alone_s, (
+        f"a step takes {_ms(fewer.step_s)} with {counted(fewer.threads, 'thread')}, "
+        f"{_ms(measured.alone_s)} with {measured.threads}, which wait for each other where cores "
+        f"are busy: set the environment variable OMP_NUM_THREADS={fewer.threads} meanwhile"
+    )
+
+
 def _compute_in_another_format(measured: Throughput) -> _Advice:
     rival = measured.rival
-    if rival is None:
+    if rival is None or rival.step_s * _WORTHWHILE_SPEEDUP > rival.current_s:
         return None
     how = "leave --precision out"
     if rival.begun:
