@@ -2,17 +2,17 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import pytest
 
 from autoseg.errors import InterruptedRunError
 from autoseg.pipeline.folds import run_folds, shared_workers, visible_as
 
-# What stands for a training: notes when it runs and on what, and ends as it is told.
+# What stands for a training: notes when it runs and on what, and ends as it is told: with an
+# exit code after a moment, or well once another fold has begun.
 STAND_IN = """
 import os, signal, sys, time
-folder, fold, code = sys.argv[1:]
+folder, fold, told = sys.argv[1:]
 device = os.environ["CUDA_VISIBLE_DEVICES"]
 def save(*_):
     print("saved")
@@ -21,11 +21,15 @@ signal.signal(signal.SIGTERM, save)
 print("begins on", device)
 busy = os.path.join(folder, device)
 os.mkdir(busy)
-for _ in range(600 if code == "wait" else 5):
+os.mkdir(os.path.join(folder, "begun " + fold))
+time.sleep(0.1)
+patience_s = time.monotonic() + 300
+while not told.isdigit() and not os.path.exists(os.path.join(folder, "begun " + told)):
+    assert time.monotonic() < patience_s
     time.sleep(0.02)
 os.rmdir(busy)
 print("ends", file=sys.stderr)
-sys.exit(int(code))
+sys.exit(int(told) if told.isdigit() else 0)
 """
 
 
@@ -34,10 +38,10 @@ def commands(tmp_path):
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
 
-    def make(**codes):
+    def make(**told):
         return {
-            fold: [sys.executable, str(script), str(tmp_path), fold, str(code)]
-            for fold, code in codes.items()
+            fold: [sys.executable, str(script), str(tmp_path), fold, str(end)]
+            for fold, end in told.items()
         }
 
     return make
@@ -49,7 +53,8 @@ def said():
 
 
 def test_each_fold_has_a_gpu_of_its_own_and_says_so_in_its_name(commands, said):
-    assert run_folds(commands(a=0, b=0, c=0), ["4", "6"], lambda *line: said.append(line)) == []
+    beside = commands(a="b", b="a", c=0)
+    assert run_folds(beside, ["4", "6"], lambda *line: said.append(line)) == []
     # A second training on a busy device would have failed: its folder was there.
     begun = {fold: line for fold, line in said if line.startswith("begins")}
     assert set(begun.values()) == {"begins on 4", "begins on 6"}
@@ -84,10 +89,10 @@ def test_an_interrupt_ends_all_after_saving_and_begins_no_more(commands, said, n
             both.set()
             os.kill(os.getpid(), number)
 
-    start = time.monotonic()
+    endless = commands(a="nobody", b="nobody", c="nobody")
     with pytest.raises(InterruptedRunError, match="all is saved; repeat the command"):
-        run_folds(commands(a="wait", b="wait", c="wait"), ["0", "1"], say)
-    assert time.monotonic() - start < 10
+        run_folds(endless, ["0", "1"], say)
+    assert "ends" not in [line for _, line in said]
     assert sorted(fold for fold, line in said if line == "saved") == ["a", "b"]
     assert not [line for fold, line in said if fold == "c" or "failed" in line]
 

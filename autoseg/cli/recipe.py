@@ -113,6 +113,12 @@ PreviewOption = Annotated[
         help="Draw a validation case every N epochs; 0, for never, by default.",
     ),
 ]
+ProfileOption = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Train nothing: measure where the time of a step goes, and what helps."
+    ),
+]
 GpusOption = Annotated[
     str | None,
     typer.Option(

@@ -38,6 +38,7 @@ from autoseg.cli.options import (
     WorkspaceOption,
     find_place,
 )
+from autoseg.cli.profiling import profile_training
 from autoseg.cli.recipe import (
     AugmentationOption,
     AugmentOnOption,
@@ -50,6 +51,7 @@ from autoseg.cli.recipe import (
     OptimizerOption,
     PlateauOption,
     PreviewOption,
+    ProfileOption,
     RateOption,
     RestartOption,
     ScheduleOption,
@@ -101,6 +103,7 @@ def train(
     preview_every: PreviewOption = 0,
     augment_on: AugmentOnOption = "auto",
     restart: RestartOption = False,
+    profile: ProfileOption = False,
     gpus: GpusOption = None,
     plan_name: PlanOption = "default",
     run: RunOption = "default",
@@ -145,6 +148,9 @@ def train(
     scores: dict[str, Report] = {}
     folds = parse_folds(place.task, fold)
     warn_of_changes(place.task)
+    if profile:
+        profile_training(place.task, replace(request, fold=folds[0]), gpus, quiet)
+        return
     if gpus is not None:
         train_side_by_side(context, place, request, folds, parse_gpus(gpus, device))
         return

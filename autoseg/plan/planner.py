@@ -76,20 +76,10 @@ def make_plan(
         agree with those of nnU-Net 2.8.1 for the same data and memory, all others do where no
         rule of ``autoseg.plan.rules`` made a difference.
     """
-    if not fingerprint.cases:
-        raise DataError("there is no training case", remedy="add annotated images")
-    if len(channels) != len(fingerprint.intensities):
-        raise ValueError(f"{len(channels)} channels, {len(fingerprint.intensities)} measured")
+    _refuse_impossible(fingerprint, channels)
     facts = Facts(fingerprint=fingerprint, labels=labels, request=request, edits=edits)
     outlined = cache(partial(outline, facts))
-    schemes, masks, normalization_decisions = _normalization(fingerprint, channels)
-    task = _Task(
-        facts=facts,
-        outline=outlined(request.rules),
-        normalization=schemes,
-        use_mask_for_norm=masks,
-        mirroring=mirror_verdicts(fingerprint, labels),
-    )
+    task, normalization_decisions = _shared(facts, outlined(request.rules), channels)
     edits.check(task.outline.transpose, channels, request)
     made = {
         draft.name: edits.apply(draft.name, _configuration(draft, task), request)
@@ -114,6 +104,28 @@ def make_plan(
         ),
         made_as=remember(made, edits, request),
     )
+
+
+def _refuse_impossible(fingerprint: Fingerprint, channels: Sequence[str]) -> None:
+    if not fingerprint.cases:
+        raise DataError("there is no training case", remedy="add annotated images")
+    if len(channels) != len(fingerprint.intensities):
+        raise ValueError(f"{len(channels)} channels, {len(fingerprint.intensities)} measured")
+
+
+def _shared(
+    facts: Facts, outlined: Outline, channels: Sequence[str]
+) -> tuple[_Task, list[Decision]]:
+    """What all configurations share, and why their channels are normalized as they are."""
+    schemes, masks, decisions = _normalization(facts.fingerprint, channels)
+    task = _Task(
+        facts=facts,
+        outline=outlined,
+        normalization=schemes,
+        use_mask_for_norm=masks,
+        mirroring=mirror_verdicts(facts.fingerprint, facts.labels),
+    )
+    return task, decisions
 
 
 def _normalization(

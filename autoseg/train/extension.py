@@ -7,8 +7,8 @@ the optimiser's momentum stems from a rate near 0, the rate climbs there in a li
 
 References:
     Ibrahim et al. 2024, Simple and scalable strategies to continually pre-train large language
-    models: warming up again and decaying again is what makes training on gain
-    anything; the length of the warm-up hardly matters.
+    models: warming up again and decaying again, with earlier data among the new, reaches what
+    training anew on all data reaches. The length of the warm-up is ours.
 """
 
 from __future__ import annotations

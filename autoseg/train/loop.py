@@ -24,6 +24,11 @@ from autoseg.train.objective.losses import Loss, deep_supervision_loss
 LONG_STEP_S = 10.0
 
 Forward = Callable[[Tensor], Tensor | list[Tensor]]
+Mark = Callable[[str], None]
+
+
+def unmarked(part: str) -> None:
+    """Nobody wants to know when a part of a step is done."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -95,7 +100,7 @@ class Validation:
         return sum(defined) / len(defined) if defined else None
 
 
-def train_step(session: Session, batch: Batch) -> float:
+def train_step(session: Session, batch: Batch, mark: Mark = unmarked) -> float:
     """One step of the optimiser.
 
     In float16 a step whose gradients overflow is left out and the scaler takes a smaller scale,
@@ -104,6 +109,9 @@ def train_step(session: Session, batch: Batch) -> float:
     Args:
         session: changed in place.
         batch: what the step sees.
+        mark: told the name of each part of the step when its last operation was asked for:
+            ``copy``, ``augment`` if samples are varied here, ``forward``, ``loss``, ``backward``
+            and ``optimizer``.
 
     Returns:
         The loss before the step.
@@ -113,8 +121,10 @@ def train_step(session: Session, batch: Batch) -> float:
     """
     session.network.train()
     session.optimizer.zero_grad(set_to_none=True)
-    loss = _loss(session, batch)
+    loss = _loss(session, batch, mark)
+    mark("loss")
     session.scaler.scale(loss).backward()
+    mark("backward")
     session.scaler.unscale_(session.optimizer)
     norm = nn.utils.clip_grad_norm_(session.network.parameters(), session.spec.gradient_clip)
     may_overflow = session.scaler.is_enabled() and session.scaler.get_scale() > 1.0
@@ -123,6 +133,7 @@ def train_step(session: Session, batch: Batch) -> float:
         _refuse_not_finite("gradient", norm, batch)
     session.scaler.step(session.optimizer)
     session.scaler.update()
+    mark("optimizer")
     return float(loss.detach())
 
 
@@ -180,18 +191,21 @@ def validate(session: Session, batches: Iterable[Batch], space: LabelSpace) -> V
     return Validation(loss=float(np.mean(losses)), dice=dice, confusion=confusion)
 
 
-def _loss(session: Session, batch: Batch) -> Tensor:
-    images, labels = _on_device(session, batch)
+def _loss(session: Session, batch: Batch, mark: Mark = unmarked) -> Tensor:
+    images, labels = _on_device(session, batch, mark)
     with autocast(session.precision, session.device):
         outputs = _outputs(session.forward(images))
+    mark("forward")
     return deep_supervision_loss(session.loss, outputs, labels, _known(session, batch))
 
 
-def _on_device(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
+def _on_device(session: Session, batch: Batch, mark: Mark = unmarked) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(batch.images).to(session.device, non_blocking=True)
     labels = torch.from_numpy(batch.labels).to(session.device, non_blocking=True)
+    mark("copy")
     if batch.unfinished is not None:
         images, labels = finish(images, labels, batch.unfinished)
+        mark("augment")
     layout = session.precision.memory_format(images.ndim - 2)
     return images.contiguous(memory_format=layout), labels
 
@@ -234,6 +248,13 @@ def measure_step_s(session: Session, shape: tuple[int, ...], tries: int = 2) -> 
 def _try_step_s(session: Session, batch: Batch) -> float:
     start = time.perf_counter()
     _loss(session, batch).backward()
-    if session.device.type == "cuda":
-        torch.cuda.synchronize(session.device)
+    wait_for(session.device)
     return time.perf_counter() - start
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -9,9 +9,10 @@ comes first ends there: the schedule is at 0 by then.
 References:
     Isensee et al. 2018, nnU-Net: self-adapting framework, training procedure: no improvement by
     more than 0.005 of a smoothed validation value within 60 epochs ends the training; theirs is
-    of the loss, after steps down of the rate. Haegele et al. 2024, Scaling laws and
-    compute-optimal training beyond fixed training durations: a cool-down over 10 to 20% of the
-    steps gains what a schedule that knew the end would have gained.
+    of the loss, and only after the rate has gone down in steps. Hägele et al. 2024, Scaling laws
+    and compute-optimal training beyond fixed training durations: a constant rate with a
+    cool-down at its end does as well as a cosine that knew the end. The length and the line are
+    ours.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def train_fold(task: TaskFolder, request: TrainRequest, progress: Progress = sil
     device = choose_device(request.device)
     choose(device, request.precision, probe=False)
     asked_for(request.augment_on, device, inputs.configuration, inputs.spec.augmentation)
-    request = replace(request, workers=_num_workers(request.workers, device))
+    request = replace(request, workers=num_workers(request.workers, device))
     folder = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
     with atomic.lock(folder.lock):
         if request.restart:
@@ -113,7 +113,7 @@ def _train(
     progress: Progress,
 ) -> bool:
     """Train to the end; False if interrupted. The batch makers live as long as this runs."""
-    workers = _num_workers(request.workers, session.device)
+    workers = num_workers(request.workers, session.device)
     later = state.augment_on == "device"
     train_batches = BatchSource(replace(inputs.batches("train"), finished_later=later), workers)
     validation_batches = BatchSource(inputs.batches("validation"), min(workers, 1))
@@ -272,8 +272,15 @@ def _not_finite(run: _Run, state: State, found: NotFiniteError) -> AutosegError:
     )
 
 
-def _num_workers(requested: int | None, device: torch.device) -> int:
-    """Without a GPU the cores are needed for the network: one process makes the batches."""
+def num_workers(requested: int | None, device: torch.device) -> int:
+    """Processes that make batches.
+
+    Without a GPU the cores are needed for the network: one process makes the batches.
+
+    Args:
+        requested: what the user wants; None for as many as fit.
+        device: where the network is computed.
+    """
     if requested is not None:
         return requested
     return min(MOST_WORKERS, max(1, available_cores() - 1)) if device.type == "cuda" else 1

@@ -134,6 +134,27 @@ def start(
 def _begin(
     folder: FoldFolder, inputs: TrainingInputs, request: TrainRequest, device: torch.device
 ) -> tuple[Session, checkpoint.State]:
+    # What was measured may turn out otherwise the next time: it is saved before the first step.
+    session, state = begin(inputs, request, device)
+    return session, checkpoint.save(folder.resume, state, session)
+
+
+def begin(
+    inputs: TrainingInputs, request: TrainRequest, device: torch.device
+) -> tuple[Session, checkpoint.State]:
+    """Make the session of a run that begins; nothing is written.
+
+    Args:
+        inputs: what it needs.
+        request: what the user asked for.
+        device: where to compute.
+
+    Returns:
+        The session and its first state, which knows what was measured to be fast.
+
+    Raises:
+        AutosegError: if the precision asked for is not to be had here.
+    """
     precision, reason = choose(device, request.precision, inputs.configuration.dimensions)
     logger.info("%s", reason)
     state = checkpoint.State(
@@ -165,10 +186,8 @@ def _begin(
         )
         if measured:
             logger.info("%s", measured)
-    # What was measured may turn out otherwise the next time: it is saved before the first step.
     found = {"compiled": session.compiled is not None, "augment_on": where}
-    state = state.model_copy(update=found)
-    return session, checkpoint.save(folder.resume, state, session)
+    return session, state.model_copy(update=found)
 
 
 def refuse_other_recipe(

@@ -1,4 +1,4 @@
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,7 +93,9 @@ class TestChoose:
             return step
 
         monkeypatch.setattr("autoseg.networks.precision._training_step", training_step)
-        monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+        monkeypatch.setattr(
+            "autoseg.networks.precision.time", SimpleNamespace(perf_counter=lambda: clock[0])
+        )
         precision, _ = choose(CPU, "auto", 3)
         return precision
 

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 CONFIGURATION = "3d_fullres"
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 NUM_KILLS = 20
 NUM_LONG = 14
 BIG = "long_13"
@@ -260,11 +260,12 @@ def test_workers_end_with_the_command_that_was_killed(long_task, tmp_path):
     planned = long_task.copy(tmp_path / "workspace")
     process = start(planned)
     assert wait_for(planned.cases, process)
+    process.send_signal(signal.SIGSTOP)  # so that it is still there when it is killed
     started = workers_of(process)
     assert len(started) == 2
     process.kill()
     finish(process)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while any(map(is_running, started)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(map(is_running, started))

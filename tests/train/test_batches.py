@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training_runs import tick
 
 from autoseg.errors import AutosegError
 from autoseg.io.case_store import CaseInfo, CaseStore, write_case
@@ -325,8 +326,7 @@ def test_an_error_in_a_worker_is_the_callers(spec):
 def test_the_time_spent_waiting_is_counted(spec, monkeypatch):
     from autoseg.train import batches
 
-    now = iter(range(1000))
-    monkeypatch.setattr(batches.time, "monotonic", lambda: float(next(now)))
+    tick(monkeypatch, batches)
     source = BatchSource(spec, 0)
     assert source.waited_s == 0.0
     list(source(0, range(3)))

@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from autoseg.train.monitoring import pace
 from autoseg.train.monitoring.pace import Pace
 
 CPU = torch.device("cpu")
@@ -12,7 +15,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now_s = 1000.0
         self.waited_s = 50.0
-        monkeypatch.setattr("autoseg.train.monitoring.pace.time.monotonic", lambda: self.now_s)
+        monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
     def epoch(self, pace, steps_s, rest_s, step, to_go, limit_s=None, *, first=0, waited_s=0.0):
         pace.start_epoch(first)

@@ -12,6 +12,7 @@ from training_runs import (
     request,
     rows_of,
     small_task,
+    tick,
     weights_of,
 )
 
@@ -85,8 +86,11 @@ def test_curves_are_asked_for_once_a_minute_at_most(task, monkeypatch):
     asked = []
     monkeypatch.setattr(watch, "FIRST_CURVES_S", 0.0)
     monkeypatch.setattr(watch.Pictures, "ask", lambda self, *words: asked.append(words[0]))
+    tick(monkeypatch, watch, 20.0)
+    # Looked at before the first epoch, after each, and again where the picture is asked for: at
+    # 0, 20 and 40 s, so that the next one is due at 100 s, which is after the fourth.
     train_fold(task, request(epochs=4))
-    assert asked == ["progress.png"]
+    assert asked == ["progress.png"] * 2
 
 
 def test_an_interrupted_run_leaves_its_curves(task, tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import signal
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -49,6 +51,16 @@ def request(**changes: object) -> TrainRequest:
         "changes": TrainingChanges(**{k: v for k, v in changes.items() if k in fields}),
     }
     return TrainRequest(**(options | {k: v for k, v in changes.items() if k not in fields}))
+
+
+def tick(monkeypatch: pytest.MonkeyPatch, module: ModuleType, tick_s: float = 1.0) -> None:
+    """Give a module a clock of its own, which goes on by a tick whenever the module looks at it.
+
+    The clock of everybody would go on whenever a thread of some library looks at it.
+    """
+    looks = itertools.count()
+    own = SimpleNamespace(monotonic=lambda: tick_s * next(looks))
+    monkeypatch.setattr(module, "time", own)
 
 
 class InterruptAfter:

@@ -74,7 +74,8 @@ def jaccard(comparison: Comparison, options: LossOptions) -> Tensor:
         A scalar.
 
     References:
-        Rahman and Wang 2016, Optimizing Intersection-Over-Union in Deep Neural Networks.
+        Rahman and Wang 2016, Optimizing intersection-over-union in deep neural networks for
+        image segmentation.
     """
     overlap, predicted, actual, known = _of_structures(comparison, options)
     return -_mean((overlap + SMOOTH) / (predicted + actual - overlap + SMOOTH), known)
