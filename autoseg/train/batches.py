@@ -53,6 +53,7 @@ class BatchSpec:
         masked_channels: channels that are 0 outside the non-zero mask.
         seed: of the run.
         part: which stream of samples; validation samples are not varied.
+        share: which part of each batch is made: that of a rank among so many processes.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class BatchSpec:
     masked_channels: tuple[int, ...]
     seed: int
     part: Part
+    share: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,22 @@ def num_random(batch_size: int, foreground_fraction: float) -> int:
     return round(batch_size * (1 - foreground_fraction))
 
 
+def share_of(batch_size: int, rank: int, size: int) -> range:
+    """The samples of a batch that one of several processes makes.
+
+    Args:
+        batch_size: samples per batch.
+        rank: number of the process, from 0.
+        size: number of processes.
+
+    Returns:
+        Numbers within the batch; the first processes have one more where it does not go even.
+    """
+    least, left = divmod(batch_size, size)
+    first = rank * least + min(rank, left)
+    return range(first, first + least + (rank < left))
+
+
 def make_batch(
     spec: BatchSpec, epoch: int, step: int, note: Callable[[int], None] | None = None
 ) -> Batch:
@@ -104,7 +122,8 @@ def make_batch(
     """
     store = CaseStore(spec.folder)
     samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str]] = []
-    for index in range(step * spec.batch_size, (step + 1) * spec.batch_size):
+    for within in share_of(spec.batch_size, *spec.share):
+        index = step * spec.batch_size + within
         if note is not None:
             note(index)
         samples.append(make_sample(spec, store, epoch, index))

@@ -117,6 +117,7 @@ class TrainingInputs:
         split: who trains and who is held out.
         store: the prepared cases, up to date.
         spec: the plan's recipe with the request's changes.
+        share: which part of each batch this process makes: that of a rank among so many.
     """
 
     dataset: Dataset
@@ -126,6 +127,7 @@ class TrainingInputs:
     split: Split
     store: CaseStore
     spec: TrainingSpec
+    share: tuple[int, int] = (0, 1)
 
     @property
     def recipe(self) -> Recipe:
@@ -147,6 +149,7 @@ class TrainingInputs:
             masked_channels=tuple(i for i, used in enumerate(planned.use_mask_for_norm) if used),
             seed=self.spec.seed,
             part=part,
+            share=self.share,
         )
 
     def model(self, request: TrainRequest, weights: str) -> Model:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoseg.registry import Registry
-from autoseg.train.objective.comparison import compare_classes
+from autoseg.train.objective.comparison import Comparison, compare_classes
 from autoseg.train.objective.loss_terms import (
     LossOptions,
     Term,
@@ -28,6 +28,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Registry[Callable[[LossOptions], Loss]] = Registry("loss")
 
 
+def _as_it_is(comparison: Comparison) -> Comparison:
+    return comparison
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermLoss:
     """A sum of terms, which share one comparison of prediction and truth.
@@ -35,10 +39,12 @@ class TermLoss:
     Attributes:
         terms: equally weighted.
         options: of the task.
+        gather: makes the comparison one of the whole batch where processes share it.
     """
 
     terms: tuple[Term, ...]
     options: LossOptions
+    gather: Callable[[Comparison], Comparison] = _as_it_is
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch.
@@ -52,7 +58,7 @@ class TermLoss:
             be derived once: a second backward pass through the same value is refused.
         """
         options = self.options
-        comparison = compare_classes(logits, labels, options.ignore_index)
+        comparison = self.gather(compare_classes(logits, labels, options.ignore_index))
         total = sum((term(comparison, options) for term in self.terms), start=logits.new_zeros(()))
         if options.ignore_index is None:
             return total
