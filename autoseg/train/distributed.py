@@ -43,7 +43,7 @@ _INTERRUPTED = 130
 _STEP_LIMIT = timedelta(minutes=30)
 _WAIT_FOR_SIGNAL_S = 1.0
 _WAIT_FOR_REASON_S = 3.0
-_WAIT_FOR_LEAD_S = 15.0
+_WAIT_FOR_ANSWER_S = 15.0
 
 # Libraries that still wait for a dead process can hold up the end of this one.
 _LEAVE_S = 10.0
@@ -278,7 +278,7 @@ def _ending(launch: Launch, lifeline: Lifeline, error: BaseException) -> BaseExc
         lifeline.tell(reason)
         return AutosegError(reason) if lifeline.speaks else SystemExit(EXIT_CODE)
     lifeline.tell(f"{lifeline.name}: {_in_words(error)}")
-    lifeline.wait_for_lead(_WAIT_FOR_LEAD_S)
+    lifeline.wait_for_answer(_WAIT_FOR_ANSWER_S)
     return error if is_mistake else SystemExit(_exit_code(error))
 
 

@@ -29,7 +29,10 @@ GRACE_S = 10.0
 """Time for a process that has heard of the end to finish its own way; it is ended then."""
 
 CONNECT_S = 120.0
-_UNEXPECTED = "ended without a word (killed? out of memory?)"
+_UNEXPECTED = (
+    "ended without a word (killed? out of memory?); the same command goes on from where the run "
+    "was saved last"
+)
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
@@ -38,14 +41,16 @@ class Address:
     """Where the lead waits for the others.
 
     Attributes:
-        host: its host.
+        host: its host, as the others reach it.
         port: its port.
         password: what a caller has to know.
+        name: what messages call the lead.
     """
 
     host: str
     port: int
     password: str
+    name: str
 
 
 class Lifeline:
@@ -61,7 +66,7 @@ class Lifeline:
         self._links: dict[int, socket.socket] = {}
         self._guard = threading.RLock()
         self._heard = threading.Event()
-        self._lead_gone = threading.Event()
+        self._answered = threading.Event()
         self._lead_silent = False
         self._reason: str | None = None
         self._closing = False
@@ -83,10 +88,14 @@ class Lifeline:
         if self._launch.rank == 0:
             host = "127.0.0.1" if self._launch.is_one_host else ""
             with socket.create_server((host, 0)) as server:
-                port, password = server.getsockname()[1], secrets.token_hex()
-                reached = host or self._launch.address
-                exchange(Address(host=reached, port=port, password=password))
-                self._accept(server, Address(host=reached, port=port, password=password))
+                address = Address(
+                    host=host or self._launch.address,
+                    port=server.getsockname()[1],
+                    password=secrets.token_hex(),
+                    name=self.name,
+                )
+                exchange(address)
+                self._accept(server, address)
         else:
             self._call(exchange(None))
 
@@ -110,9 +119,9 @@ class Lifeline:
             self._closing = True
             self._send({"failed": reason})
 
-    def wait_for_lead(self, wait_s: float) -> bool:
-        """Wait until the lead has ended; whether it has."""
-        return self._lead_gone.wait(wait_s)
+    def wait_for_answer(self, wait_s: float) -> bool:
+        """Wait until the lead knows that the training ends; whether it does."""
+        return self._answered.wait(wait_s)
 
     def close(self) -> None:
         """Say that all is well and hang up."""
@@ -164,7 +173,7 @@ class Lifeline:
             ) from None
         hello = {"rank": self._launch.rank, "password": address.password}
         _send(link, hello | {"host": socket.gethostname()})
-        self._follow(link, link.makefile(encoding="utf-8"), 0, _name(0, address.host))
+        self._follow(link, link.makefile(encoding="utf-8"), 0, address.name)
 
     def _follow(self, link: socket.socket, lines: Any, rank: int, name: str) -> None:  # noqa: ANN401
         """Listen to a process from now on."""
@@ -175,15 +184,16 @@ class Lifeline:
 
     def _listen(self, lines: Any, rank: int, name: str) -> None:  # noqa: ANN401 - a text file
         said_goodbye = False
-        with contextlib.suppress(OSError, ValueError):  # what is closed, or half a line
+        with contextlib.suppress(OSError, ValueError), lines:  # closed meanwhile, or half a line
             for line in lines:
                 message = json.loads(line)
                 said_goodbye = True
+                self._answered.set()
                 if "failed" in message:
                     self._learn(message["failed"])
         if rank == 0:
             self._lead_silent = not said_goodbye
-            self._lead_gone.set()
+            self._answered.set()
         if not said_goodbye:
             self._learn(f"{name} {_UNEXPECTED}")
 
