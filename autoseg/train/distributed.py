@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 # the meantime is known from the lifeline.
 _PATIENCE = timedelta(days=30)
 _INTERRUPTED = 130
+_MEETING = timedelta(minutes=5)
 _STEP_LIMIT = timedelta(minutes=30)
 _WAIT_FOR_SIGNAL_S = 1.0
 _WAIT_FOR_REASON_S = 3.0
@@ -67,11 +68,11 @@ def together(launch: Launch) -> Iterator[Team]:
     """
     if not dist.is_available():
         raise AutosegError("this torch cannot train in several processes")
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    _meet(launch)
     lifeline = Lifeline(launch)
-    team = _Processes(launch)
-    lifeline.connect(team.hand_out)
+    lifeline.connect(_hand_out)
     try:
+        team = _Processes(launch)
         with _ended_by_signals(lifeline):
             yield team
     except BaseException as error:
@@ -91,11 +92,8 @@ class _Processes(Team):
         self.rank, self.size = launch.rank, launch.size
         self.local_size = launch.local_size
         self._launch = launch
+        self._talk = _new_group("gloo", _PATIENCE)
         self._group: dist.ProcessGroup | None = None
-
-    def hand_out(self, address: Address | None) -> Address:
-        """Let all know what the lead knows."""
-        return self._broadcast(address)
 
     def deal(self, inputs: TrainingInputs, request: TrainRequest) -> TrainingInputs:
         batch_size, name = inputs.configuration.batch_size, request.configuration
@@ -124,22 +122,20 @@ class _Processes(Team):
             torch.cuda.set_device(device)
         if self._group is None:
             backend = "nccl" if device.type == "cuda" else "gloo"
-            group = dist.new_group(backend=backend, timeout=_STEP_LIMIT)
-            assert isinstance(group, dist.ProcessGroup)  # each process is in it
-            self._group = group
+            self._group = _new_group(backend, _STEP_LIMIT)
         return device
 
     def decide(self, make: Callable[[], T]) -> T:
-        return self._broadcast(make() if self.is_lead else None)
+        return _broadcast(make() if self.is_lead else None, self._talk)
 
     def agree(self, stop: bool, elapsed_s: float) -> tuple[bool, float]:
         said = torch.tensor([stop, elapsed_s if self.is_lead else 0.0], dtype=torch.float64)
-        dist.all_reduce(said)
+        dist.all_reduce(said, group=self._talk)
         return bool(said[0] > 0), float(said[1])
 
     def gather(self, value: T) -> list[T]:
         values: list[T | None] = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self._talk)
         return values  # type: ignore[return-value] - all are filled in
 
     def join(self, session: Session, shape: tuple[int, ...]) -> None:
@@ -152,7 +148,7 @@ class _Processes(Team):
         counts = tuple(self.gather(shape[0]))
         shares = Shares(rank=self.rank, counts=counts, group=self._group)
         session.loss = shared_loss(session.loss, shares)
-        session.total = _total
+        session.total = self._total
         dealt = " + ".join(map(str, counts))
         logger.info("%d processes share each batch: %s samples", self.size, dealt)
 
@@ -167,10 +163,40 @@ class _Processes(Team):
                     remedy="give every host the same command, workspace and version of autoseg",
                 )
 
-    def _broadcast(self, value: T | None) -> T:
-        box: list[T | None] = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]  # type: ignore[return-value] - the lead's
+    def _total(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        total = torch.tensor(counts)
+        dist.all_reduce(total, group=self._talk)
+        return total.numpy()
+
+
+def _meet(launch: Launch) -> None:
+    """Find the other processes."""
+    try:
+        dist.init_process_group("gloo", timeout=_MEETING)
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise AutosegError(
+            f"rank {launch.rank} does not find the other processes of torchrun ({reason})",
+            remedy="see that the hosts reach each other, and that each runs its torchrun",
+        ) from None
+
+
+def _new_group(backend: str, timeout: timedelta) -> dist.ProcessGroup:
+    """A way for all processes to talk, besides others."""
+    group = dist.new_group(backend=backend, timeout=timeout)
+    assert isinstance(group, dist.ProcessGroup)  # as each process is in it
+    return group
+
+
+def _hand_out(address: Address | None) -> Address:
+    return _broadcast(address)
+
+
+def _broadcast(value: T | None, group: dist.ProcessGroup | None = None) -> T:
+    """What the lead has, in every process."""
+    box: list[T | None] = [value]
+    dist.broadcast_object_list(box, src=0, group=group)
+    return box[0]  # type: ignore[return-value] - the lead's
 
 
 def _facts(inputs: TrainingInputs, request: TrainRequest) -> dict[str, str]:
@@ -212,12 +238,6 @@ def _freeze_unreached(session: Session, shape: tuple[int, ...]) -> None:
     for parameter in session.network.parameters():
         parameter.requires_grad_(parameter.grad is not None)
     session.optimizer.zero_grad(set_to_none=True)
-
-
-def _total(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    total = torch.tensor(counts)
-    dist.all_reduce(total)
-    return total.numpy()
 
 
 def _device_of(launch: Launch, name: str) -> torch.device:

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import two_processes
-from training_runs import folder_of, request, rows_of, small_task, weights_of
+from training_runs import InterruptAfter, folder_of, request, rows_of, small_task, weights_of
 
 from autoseg.errors import AutosegError
 from autoseg.io import bundle
-from autoseg.train import checkpoint
+from autoseg.train import checkpoint, distributed
 from autoseg.train.batches import case_of
-from autoseg.train.distributed import _Processes
 from autoseg.train.inputs import load_inputs
 from autoseg.train.launch import Launch
 from autoseg.train.objective.losses import LOSSES
@@ -24,6 +23,7 @@ from autoseg.train.stage import train_fold
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 BATCH = 3
+FOUR = Launch(rank=0, size=4, local_rank=0, local_size=4, address="localhost")
 
 
 def of_threes(toy, folder, monkeypatch):
@@ -154,10 +154,29 @@ def test_a_process_that_fails_ends_the_other_with_its_reason(both):
 
 def test_more_processes_than_samples_are_refused(toy, tmp_path, monkeypatch):
     task = of_threes(toy, tmp_path, monkeypatch)
-    launch = Launch(rank=0, size=4, local_rank=0, local_size=4, address="localhost")
+    monkeypatch.setattr(distributed, "_new_group", lambda *_: None)
     found = r"^2d: 4 processes cannot share batches of 3 samples; start 3 processes at most, or "
     with pytest.raises(AutosegError, match=f"{found}.*autoseg plan Task01_Ball --batch-size 4"):
-        _Processes(launch).deal(load_inputs(task, request()), request())
+        distributed._Processes(FOUR).deal(load_inputs(task, request()), request())
+
+
+def test_processes_that_do_not_meet_say_so(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("connection refused\nmore")
+
+    monkeypatch.setattr(distributed.dist, "init_process_group", fail)
+    found = (
+        r"^rank 0 does not find the other processes of torchrun \(connection refused\); see that"
+    )
+    with pytest.raises(AutosegError, match=found), distributed.together(FOUR):
+        pass
+
+
+def test_a_torch_that_is_built_for_one_process_says_so(monkeypatch):
+    monkeypatch.setattr(distributed.dist, "is_available", lambda: False)
+    found = "^this torch cannot train in several processes$"
+    with pytest.raises(AutosegError, match=found), distributed.together(FOUR):
+        pass
 
 
 class Torchrun:
@@ -218,5 +237,10 @@ def test_a_run_that_is_stopped_and_killed_goes_on(toy, tmp_path, monkeypatch):
     assert len(killed.said("ended without a word")) == 1
     state = checkpoint.load_state(folder_of(task, "disturbed").resume)
     assert state.epoch > after_stop.epoch
+
+    options = {"run": "disturbed", "epochs": 400, "seed": 5}
+    assert not train_fold(task, request(**options), InterruptAfter(4))
+    later = checkpoint.load_state(folder_of(task, "disturbed").resume)
+    assert (later.epoch, later.step) == (state.epoch + (state.step + 4) // 3, (state.step + 4) % 3)
     rows = [row["epoch"] for row in rows_of(task, "disturbed")]
-    assert rows[: state.epoch] == list(range(state.epoch))
+    assert rows == list(range(later.epoch))
