@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -131,6 +132,7 @@ def refused(team: Team, task: TaskFolder) -> str:
 def main(task: TaskFolder, folder: Path) -> None:
     """All of it; at the end the second process fails while the first waits for it."""
     precision._seconds = lambda step: 1.0
+    warnings.filterwarnings("error", category=UserWarning, message="Converting a tensor")
     launch = read_launch(os.environ)
     assert launch is not None
     try:

@@ -71,9 +71,12 @@ def gather_comparison(comparison: Comparison, shares: Shares) -> Comparison:
         looked at, which has to happen in every process or in none.
     """
     names = [field.name for field in fields(comparison) if field.name != _VOXELWISE]
-    own = torch.stack([getattr(comparison, name) for name in names], 1)
-    everyones = gather_rows(own, shares).unbind(1)
-    sums = dict(zip(names, everyones, strict=True))
+    own: list[Tensor] = [getattr(comparison, name) for name in names]
+    everyones = gather_rows(torch.stack(own, 1), shares).unbind(1)
+    sums = {
+        name: values if part.requires_grad else values.detach()
+        for name, part, values in zip(names, own, everyones, strict=True)
+    }
     return _Gathered(sums, lambda: gather_rows(comparison.voxel_surprise, shares))
 
 
