@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from autoseg.train.team import Team
 
 _COMMAND = "train"
+_WAIT_FOR_FIRST_S = 10.0
 
 
 @contextmanager
@@ -37,15 +39,14 @@ def several_processes(words: Sequence[str], environ: Mapping[str, str]) -> Itera
     from autoseg.train.launch import read_launch
 
     launch = read_launch(environ)
-    if launch is None:
+    if launch is None or not words or words[0].startswith("-"):
         yield None
         return
+    _refuse_others(words[0], launch)
     from autoseg.train.distributed import together
 
-    with together(launch) as team:
-        _refuse_others(words)
-        with _silent(launch):
-            yield team
+    with together(launch) as team, _silent(launch):
+        yield team
 
 
 def is_silent(team: Team | None) -> bool:
@@ -67,13 +68,18 @@ def refuse_gpus(team: Team | None, gpus: str) -> None:
         )
 
 
-def _refuse_others(words: Sequence[str]) -> None:
-    command = next((word for word in words if not word.startswith("-")), "")
-    if command != _COMMAND:
-        raise AutosegError(
-            f"torchrun is for 'autoseg {_COMMAND}', not for 'autoseg {command}'",
-            remedy="start it without torchrun",
-        )
+def _refuse_others(command: str, launch: Launch) -> None:
+    if command == _COMMAND:
+        return
+    if launch.rank > 0:
+        # torchrun ends all as soon as one ends, and the first has to speak before that.
+        time.sleep(_WAIT_FOR_FIRST_S)
+        raise SystemExit(2)
+    raise AutosegError(
+        f"torchrun, whose RANK and WORLD_SIZE are set, is for 'autoseg {_COMMAND}', not for "
+        f"'autoseg {command}'",
+        remedy="start it without torchrun",
+    )
 
 
 @contextmanager
@@ -83,9 +89,12 @@ def _silent(launch: Launch) -> Iterator[None]:
         yield
         return
     logging.disable(logging.WARNING)
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        redirect_stdout(nowhere),
-        warnings.catch_warnings(action="ignore"),
-    ):
-        yield
+    try:
+        with (
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

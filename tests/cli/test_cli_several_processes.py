@@ -3,6 +3,7 @@ from contextlib import contextmanager
 import pytest
 from commands import assert_refused, call
 
+from autoseg.cli import several_processes
 from autoseg.train import distributed
 from autoseg.train.launch import Launch
 from autoseg.train.team import Team
@@ -28,8 +29,21 @@ def under_torchrun(monkeypatch):
 
 @pytest.mark.parametrize("command", ["predict", "validate", "plan", "run", "doctor"])
 def test_torchrun_is_for_train_only(under_torchrun, command):
-    refused = f"torchrun is for 'autoseg train', not for 'autoseg {command}'; start it without"
-    assert_refused(call(command), refused)
+    refused = f"is for 'autoseg train', not for 'autoseg {command}'; start it without torchrun"
+    assert_refused(call(command), "torchrun, whose RANK and WORLD_SIZE are set, ", refused)
+    assert under_torchrun == []
+
+
+def test_of_a_refusal_the_others_say_nothing(under_torchrun, monkeypatch):
+    monkeypatch.setattr(several_processes, "_WAIT_FOR_FIRST_S", 0.0)
+    monkeypatch.setenv("RANK", "1")
+    called = call("predict")
+    assert (called.code, called.out, called.err) == (2, "", "")
+
+
+def test_the_version_is_told_under_torchrun_too(under_torchrun):
+    assert call("--version").out.startswith("autoseg ")
+    assert under_torchrun == []
 
 
 def test_gpus_are_refused_under_torchrun(toy, under_torchrun):
@@ -41,7 +55,7 @@ def test_gpus_are_refused_under_torchrun(toy, under_torchrun):
 
 def test_without_torchrun_nobody_is_looked_for(under_torchrun, monkeypatch):
     monkeypatch.delenv("RANK")
-    assert call("--version").code == 0
+    assert call("train", "--help").code == 0
     assert under_torchrun == []
 
 
