@@ -13,6 +13,7 @@ from typing import Any, cast
 import typer
 
 from autoseg.cli import data, tools, training
+from autoseg.cli.several_processes import several_processes
 from autoseg.errors import AutosegError, InterruptedRunError
 
 GREETING = """autoseg: from a folder of annotated images to a trained, evaluated segmentation model.
@@ -75,10 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(words, prog_name="autoseg", standalone_mode=False)
-        sys.stdout.flush()
-        if code == INTERRUPTED:  # newer versions of typer keep the interrupt to themselves
-            return _refuse("interrupted", INTERRUPTED)
+        with several_processes(words, os.environ) as team:
+            code = command.main(words, prog_name="autoseg", standalone_mode=False, obj=team)
+            sys.stdout.flush()
+            if code == INTERRUPTED:  # newer versions of typer keep the interrupt to themselves
+                raise KeyboardInterrupt
     except InterruptedRunError as error:
         typer.echo(str(error), err=True)
         return INTERRUPTED

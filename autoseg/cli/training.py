@@ -60,6 +60,7 @@ from autoseg.cli.recipe import (
     WarmupOption,
     training_changes,
 )
+from autoseg.cli.several_processes import is_silent, refuse_gpus
 from autoseg.cli.side_by_side import parse_gpus, train_side_by_side
 from autoseg.core.words import counted
 from autoseg.errors import AutosegError
@@ -119,6 +120,7 @@ def train(
 
     A run that was stopped, even killed, goes on where it was when the command is repeated.
     """
+    quiet = quiet or is_silent(context.obj)
     set_up_logging(verbose, quiet)
     place = find_place(workspace, task)
     changes = training_changes(
@@ -152,11 +154,13 @@ def train(
         profile_training(place.task, replace(request, fold=folds[0]), gpus, quiet)
         return
     if gpus is not None:
+        refuse_gpus(context.obj, gpus)
         train_side_by_side(context, place, request, folds, parse_gpus(gpus, device))
         return
     for name in folds:
         with progress_bar(f"{configuration} {name}", quiet) as progress:
-            report = train_and_validate(place.task, replace(request, fold=name), progress)
+            one = replace(request, fold=name)
+            report = train_and_validate(place.task, one, progress, context.obj)
         if report is not None:
             scores[name] = report
             print_report(report)

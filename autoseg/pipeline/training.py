@@ -26,6 +26,7 @@ from autoseg.pipeline.data import plan_folder
 if TYPE_CHECKING:
     from autoseg.plan.planner import PlanRequest
     from autoseg.train.inputs import TrainRequest
+    from autoseg.train.team import Team
 
 
 def parse_folds(task: TaskFolder, text: str) -> list[str]:
@@ -53,7 +54,10 @@ def parse_folds(task: TaskFolder, text: str) -> list[str]:
 
 
 def train_and_validate(
-    task: TaskFolder, request: TrainRequest, progress: Progress = silent
+    task: TaskFolder,
+    request: TrainRequest,
+    progress: Progress = silent,
+    team: Team | None = None,
 ) -> Report | None:
     """Train one fold, then predict and score the cases it held out.
 
@@ -64,6 +68,7 @@ def train_and_validate(
         task: the task's folder.
         request: what to train.
         progress: called after every step, then after every held-out case.
+        team: the processes that train together; its lead predicts. None where there is one.
 
     Returns:
         Scores of the held-out cases; None for ``everything``, which holds out none.
@@ -74,16 +79,22 @@ def train_and_validate(
     """
     from autoseg.pipeline.cascade import leave_for_cascades
     from autoseg.train.stage import train_fold
+    from autoseg.train.team import ALONE
 
-    if not train_fold(task, request, progress):
+    team = team or ALONE
+    if not train_fold(task, request, progress, team):
         without = " without --restart" if request.restart else ""
         remedy = f"repeat the command{without} to go on"
         raise InterruptedRunError("stopped; all is saved", remedy=remedy)
     if request.fold == EVERYTHING:
         return None
-    report = validate(task, request, progress)
-    leave_for_cascades(task, request, progress)
-    return report
+
+    def conclude() -> Report:
+        report = validate(task, request, progress)
+        leave_for_cascades(task, request, progress)
+        return report
+
+    return team.decide(conclude)
 
 
 def validate(

@@ -78,6 +78,7 @@ class BatchSpec:
         previous: predictions that come as channels after those of the image, in a cascade.
         finished_later: whether patches are read and all is drawn, but varied where the network
             is computed.
+        share: which part of each batch is made: that of a rank among so many processes.
     """
 
     folder: Path
@@ -94,6 +95,7 @@ class BatchSpec:
     part: Part
     previous: PreviousLabels | None = None
     finished_later: bool = False
+    share: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,22 @@ def num_random(batch_size: int, foreground_fraction: float) -> int:
     return round(batch_size * (1 - foreground_fraction))
 
 
+def share_of(batch_size: int, rank: int, size: int) -> range:
+    """The samples of a batch that one of several processes makes.
+
+    Args:
+        batch_size: samples per batch.
+        rank: number of the process, from 0.
+        size: number of processes.
+
+    Returns:
+        Numbers within the batch; the first processes have one more where it does not go even.
+    """
+    least, left = divmod(batch_size, size)
+    first = rank * least + min(rank, left)
+    return range(first, first + least + (rank < left))
+
+
 def make_batch(
     spec: BatchSpec, epoch: int, step: int, note: Callable[[int], None] | None = None
 ) -> Batch:
@@ -139,7 +157,8 @@ def make_batch(
     """
     store = CaseStore(spec.folder)
     samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int16], str, Drawn | None]] = []
-    for index in range(step * spec.batch_size, (step + 1) * spec.batch_size):
+    for within in share_of(spec.batch_size, *spec.share):
+        index = step * spec.batch_size + within
         if note is not None:
             note(index)
         samples.append(make_sample(spec, store, epoch, index))

@@ -163,7 +163,7 @@ def save(folder: Path, state: State, session: Session) -> State:
     name = f"epoch{state.epoch:05d}-step{state.step:05d}.safetensors"
     written = state.model_copy(update={"tensors": name, "scaler": session.scaler.state_dict()})
     with saving():
-        bundle.save_weights(folder / name, _tensors(session))
+        bundle.save_weights(folder / name, tensors_of(session))
         artifacts.save(folder / STATE_FILE, written)
     for old in folder.glob("*.safetensors"):
         if old.name != name:
@@ -182,15 +182,28 @@ def restore(folder: Path, state: State, session: Session) -> None:
     Raises:
         ArtifactError: if the tensors are missing or do not fit the network.
     """
-    tensors = bundle.load_weights(folder / state.tensors)
     try:
-        session.network.load_state_dict(_under("network.", tensors))
+        put_back(bundle.load_weights(folder / state.tensors), state, session)
     except RuntimeError as error:
         raise ArtifactError(
             "the saved weights do not fit the planned network",
             place=folder / state.tensors,
             remedy="start over with --restart, or under another --run",
         ) from error
+
+
+def put_back(tensors: dict[str, Tensor], state: State, session: Session) -> None:
+    """Put weights, optimiser and scaler back to what they were.
+
+    Args:
+        tensors: as ``tensors_of`` gave them.
+        state: where the run stood.
+        session: changed in place.
+
+    Raises:
+        RuntimeError: if the tensors do not fit the network.
+    """
+    session.network.load_state_dict(_under("network.", tensors))
     parameters = [one for group in session.optimizer.param_groups for one in group["params"]]
     buffers: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("optimizer.", tensors).items():
@@ -203,7 +216,8 @@ def restore(folder: Path, state: State, session: Session) -> None:
         session.scaler.load_state_dict(dict(state.scaler))
 
 
-def _tensors(session: Session) -> dict[str, Tensor]:
+def tensors_of(session: Session) -> dict[str, Tensor]:
+    """Weights and the optimiser's buffers, by names that ``put_back`` knows."""
     tensors = {f"network.{k}": v for k, v in session.network.state_dict().items()}
     for index, buffers in session.optimizer.state_dict()["state"].items():
         for name, value in buffers.items():

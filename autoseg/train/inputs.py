@@ -144,6 +144,7 @@ class TrainingInputs:
         store: the prepared cases, up to date.
         spec: the plan's recipe with the request's changes.
         previous: what a cascade builds on.
+        share: which part of each batch this process makes: that of a rank among so many.
     """
 
     dataset: Dataset
@@ -155,6 +156,7 @@ class TrainingInputs:
     store: CaseStore
     spec: TrainingSpec
     previous: Previous | None = None
+    share: tuple[int, int] = (0, 1)
 
     @property
     def recipe(self) -> Recipe:
@@ -209,6 +211,7 @@ class TrainingInputs:
             seed=self.spec.seed,
             part=part,
             previous=self._previous_labels,
+            share=self.share,
         )
 
     @property

@@ -25,10 +25,15 @@ LONG_STEP_S = 10.0
 
 Forward = Callable[[Tensor], Tensor | list[Tensor]]
 Mark = Callable[[str], None]
+Counts = npt.NDArray[np.int64]
 
 
 def unmarked(part: str) -> None:
     """Nobody wants to know when a part of a step is done."""
+
+
+def _own(counts: Counts) -> Counts:
+    return counts
 
 
 class NotFiniteError(ArithmeticError):
@@ -60,6 +65,8 @@ class Session:
         precision: number format of the forward pass.
         scaler: of the gradients in float16; does nothing otherwise.
         compiled: the network, compiled; None where it is computed as it is written.
+        replica: the network as one of several processes computes it; None where there is one.
+        total: sums counts over the processes.
     """
 
     network: nn.Module
@@ -70,10 +77,14 @@ class Session:
     precision: Precision
     scaler: torch.amp.GradScaler
     compiled: Forward | None = None
+    replica: Forward | None = None
+    total: Callable[[Counts], Counts] = _own
 
     @property
     def forward(self) -> Forward:
         """What a training step computes with."""
+        if self.replica is not None:
+            return self.replica
         return self.network if self.compiled is None else self.compiled
 
 
@@ -142,12 +153,14 @@ def has_finite_weights(network: nn.Module) -> bool:
     return all(bool(torch.isfinite(weight).all()) for weight in network.parameters())
 
 
-def draw_anew(seed: int, epoch: int, step: int) -> None:
+def draw_anew(seed: int, epoch: int, step: int, rank: int = 0) -> None:
     """Seed what a network draws itself, such as dropout.
 
-    Like the samples it is then a function of (seed, epoch, step), whatever was drawn before.
+    Like the samples it is then a function of (seed, epoch, step), whatever was drawn before;
+    processes that share a batch each draw their own.
     """
-    torch.manual_seed(int(np.random.SeedSequence((seed, epoch, step)).generate_state(1)[0]))
+    entropy = (seed, epoch, step, rank) if rank else (seed, epoch, step)
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
 def _refuse_not_finite(what: str, value: Tensor, batch: Batch) -> None:
@@ -184,6 +197,7 @@ def validate(session: Session, batches: Iterable[Batch], space: LabelSpace) -> V
         _refuse_not_finite("validation loss", loss, batch)
         losses.append(float(loss))
         confusion += count_outcomes(outputs[0], labels, space, known).cpu().numpy()
+    confusion = session.total(confusion)
     overlap = np.diag(confusion)[1:]
     total = (confusion.sum(0) + confusion.sum(1))[1:]
     pairs = zip(overlap.tolist(), total.tolist(), strict=True)

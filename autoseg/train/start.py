@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from autoseg.core.plan import Configuration, Recipe, TrainingSpec
 from autoseg.core.words import counted, duration
@@ -19,6 +20,7 @@ from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place
 from autoseg.train import checkpoint
 from autoseg.train.augmenting import Place, asked_for, choose_place
+from autoseg.train.batches import share_of
 from autoseg.train.compiling import compile_if_it_pays, compile_network, may_compile
 from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
@@ -27,6 +29,7 @@ from autoseg.train.objective.class_weights import class_weights
 from autoseg.train.objective.losses import LOSSES, LossOptions
 from autoseg.train.objective.optimizers import OPTIMIZERS
 from autoseg.train.previous import refuse_other_previous
+from autoseg.train.team import Team
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +94,58 @@ def _extended(
             "%s is extended by %d epochs already; another number extends it further", name, epochs
         )
     return spec
+
+
+def start_together(
+    folder: FoldFolder,
+    inputs: TrainingInputs,
+    request: TrainRequest,
+    device: torch.device,
+    team: Team,
+) -> tuple[Session, checkpoint.State]:
+    """Begin a run, or go on with it, in every process of a team; the lead alone meets the disk.
+
+    Args:
+        folder: where the run lies.
+        inputs: what it needs.
+        request: what the user asked for.
+        device: where this process computes.
+        team: who trains.
+
+    Returns:
+        As ``start``; the same session in all, its steps taken together.
+
+    Raises:
+        AutosegError: as ``start``.
+    """
+    if team.size == 1:
+        return start(folder, inputs, request, device)
+    begun: list[Session] = []
+
+    def begin() -> tuple[checkpoint.State, dict[str, Tensor]]:
+        session, state = start(folder, inputs, request, device)
+        begun.append(session)
+        tensors = checkpoint.tensors_of(session)
+        return state, {name: value.cpu() for name, value in tensors.items()}
+
+    state, tensors = team.decide(begin)
+    session = begun[0] if begun else _follow(inputs, state, tensors, device)
+    team.join(session, _batch_shape(inputs))
+    return session, state
+
+
+def _follow(
+    inputs: TrainingInputs,
+    state: checkpoint.State,
+    tensors: dict[str, Tensor],
+    device: torch.device,
+) -> Session:
+    """The session that the lead has begun, or gone on with."""
+    session = _session(inputs, state, device)
+    checkpoint.put_back(tensors, state, session)
+    if state.compiled and may_compile(device):
+        compile_network(session, _batch_shape(inputs))
+    return session
 
 
 def start(
@@ -335,6 +390,8 @@ def _announce_duration(inputs: TrainingInputs, session: Session) -> None:
 
 
 def _batch_shape(inputs: TrainingInputs) -> tuple[int, ...]:
+    """Of the images of this process's part of a batch."""
     planned = inputs.configuration
     channels = planned.num_inputs(inputs.dataset.channels, inputs.dataset.labels)
-    return (planned.batch_size, channels, *planned.patch_size)
+    samples = len(share_of(planned.batch_size, *inputs.share))
+    return (samples, channels, *planned.patch_size)

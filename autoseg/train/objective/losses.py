@@ -31,6 +31,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Registry[Callable[[LossOptions], Loss]] = Registry("loss")
 
 
+def _as_it_is(comparison: Comparison) -> Comparison:
+    return comparison
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermLoss:
     """A sum of terms, which share one comparison of prediction and truth.
@@ -38,10 +42,12 @@ class TermLoss:
     Attributes:
         terms: equally weighted.
         options: of the task.
+        gather: makes the comparison one of the whole batch where processes share it.
     """
 
     terms: tuple[Term, ...]
     options: LossOptions
+    gather: Callable[[Comparison], Comparison] = _as_it_is
 
     def __call__(self, logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
         """The loss of a batch.
@@ -58,7 +64,7 @@ class TermLoss:
             be derived once: a second backward pass through the same value is refused.
         """
         options = self.options
-        comparison = _compare(logits, labels, options, known)
+        comparison = self.gather(_compare(logits, labels, options, known))
         total = sum((term(comparison, options) for term in self.terms), start=logits.new_zeros(()))
         if options.ignore_index is None:
             return total
