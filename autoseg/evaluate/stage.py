@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
+from autoseg.core.geometry import Geometry
 from autoseg.core.image import LabelMap
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.core.metrics import CaseScores, Report, Scores
+from autoseg.core.measures import USUAL, groups_of
+from autoseg.core.metrics import CaseScores, Report
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import DataError
-from autoseg.evaluate.overlap import score_case
+from autoseg.errors import AutosegError, DataError
+from autoseg.evaluate.measure import Measured, Wanted, has_unknown_size, is_picture, measure_case
+from autoseg.evaluate.statistics import (
+    foreground_interval,
+    summarise_structures,
+    summarise_whole,
+)
 from autoseg.io import artifacts
-from autoseg.io.images import read_labels
+from autoseg.io.images import read_geometry, read_labels
+from autoseg.io.machine import available_cores
 from autoseg.io.predict_inputs import label_files
 from autoseg.io.workspace import REPORT_NAME
 from autoseg.workers import map_cases, num_workers
@@ -25,19 +35,61 @@ logger = logging.getLogger(__name__)
 
 ALIGNED_VOX = 1e-3
 
+BYTES_PER_VOXEL = 16
+"""Memory of a case at its peak: label maps as read and as indices, and the box of a structure."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A prediction and its reference."""
+    """A prediction and its reference.
+
+    Attributes:
+        name: the case.
+        prediction: its label map.
+        reference: its annotated label map.
+        group: the patient, if it is known.
+    """
 
     name: str
     prediction: Path
     reference: Path
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to measure, and with how many processes.
+
+    Attributes:
+        metrics: names.
+        tolerance: of the surface Dice, in mm (pixels for pictures without a size); None for the
+            side of a typical voxel.
+        workers: processes; None for as many as fit.
+    """
+
+    metrics: tuple[str, ...] = USUAL
+    tolerance: float | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
+            raise AutosegError(
+                f"--tolerance-mm {self.tolerance:g}: a distance cannot be that",
+                remedy="give mm, such as 2",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    pair: Pair
+    labels: LabelSpace
+    wanted: Wanted
+    threads: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scored:
-    scores: dict[str, Scores]
+    measured: Measured
     aligned: bool
 
 
@@ -57,6 +109,8 @@ def evaluate_folders(
     progress: Progress = silent,
     *,
     must_fit: bool = True,
+    options: Options | None = None,
+    groups: Mapping[str, str | None] | None = None,
 ) -> Evaluated:
     """Score a folder of predictions; ``report.json`` goes into it.
 
@@ -68,6 +122,8 @@ def evaluate_folders(
         progress: called after each case.
         must_fit: whether label maps with other values are an error; else the values found
             count, as without ``labels``.
+        options: what to measure; ``workers`` overrules theirs.
+        groups: the patient of each case, as far as they are known.
 
     Returns:
         The scores and where they were written.
@@ -75,20 +131,32 @@ def evaluate_folders(
     Raises:
         DataError: if a folder holds nothing to score, or cases cannot be scored.
     """
-    pairs = match_folders(predictions, references)
-    if labels is not None and not must_fit and not _fits(labels, pairs[0]):
-        logger.info("the label values are not those of the current task: named by their values")
-        labels = None
+    pairs = match_folders(predictions, references, groups)
+    labels = labels_that_fit(labels, pairs, must_fit=must_fit)
     path = predictions / REPORT_NAME
-    return Evaluated(report=evaluate_pairs(pairs, labels, path, workers, progress), path=path)
+    report = evaluate_pairs(pairs, labels, path, workers, progress, options=options)
+    return Evaluated(report=report, path=path)
 
 
-def match_folders(predictions: Path, references: Path) -> list[Pair]:
+def labels_that_fit(
+    labels: LabelSpace | None, pairs: Sequence[Pair], *, must_fit: bool
+) -> LabelSpace | None:
+    """The declared labels, unless the label maps hold others and may; None for those found."""
+    if labels is None or must_fit or _fits(labels, pairs[0]):
+        return labels
+    logger.info("the label values are not those of the current task: named by their values")
+    return None
+
+
+def match_folders(
+    predictions: Path, references: Path, groups: Mapping[str, str | None] | None = None
+) -> list[Pair]:
     """Pair the label maps of two folders by name.
 
     Args:
         predictions: folder of label maps.
         references: folder of label maps; those without a prediction are left out.
+        groups: the patient of each case, as far as they are known.
 
     Returns:
         One pair per prediction, sorted by name.
@@ -108,8 +176,9 @@ def match_folders(predictions: Path, references: Path) -> list[Pair]:
     left_out = len(known) - len(predicted)
     if left_out:
         logger.info("%d references have no prediction and are left out", left_out)
+    known_groups = groups or {}
     return [
-        Pair(name=name, prediction=path, reference=known[name])
+        Pair(name=name, prediction=path, reference=known[name], group=known_groups.get(name))
         for name, path in sorted(predicted.items())
     ]
 
@@ -120,6 +189,8 @@ def evaluate_pairs(
     report_file: Path,
     workers: int | None = None,
     progress: Progress = silent,
+    *,
+    options: Options | None = None,
 ) -> Report:
     """Score predictions and write the report.
 
@@ -129,6 +200,7 @@ def evaluate_pairs(
         report_file: where the report goes.
         workers: processes; None for as many as fit.
         progress: called after each case.
+        options: what to measure; ``workers`` overrules theirs.
 
     Returns:
         The report, as written.
@@ -136,14 +208,87 @@ def evaluate_pairs(
     Raises:
         DataError: if cases cannot be scored; all are named.
     """
-    label_space = labels or _labels_found(pairs)
-    jobs = [(pair.name, (pair, label_space)) for pair in pairs]
-    outcomes = map_cases(_score, jobs, num_workers(workers), progress)
+    options = options or Options()
+    workers = options.workers if workers is None else workers
+    report = score_pairs(pairs, labels, replace(options, workers=workers), progress)
+    artifacts.save(report_file, report)
+    return report
+
+
+def score_pairs(
+    pairs: Sequence[Pair],
+    labels: LabelSpace | None,
+    options: Options,
+    progress: Progress = silent,
+) -> Report:
+    """Score predictions.
+
+    Args:
+        pairs: at least one.
+        labels: what the file values mean; None for one structure per value found.
+        options: what to measure, with how many processes.
+        progress: called after each case.
+
+    Raises:
+        DataError: if cases cannot be scored; all are named.
+    """
+    label_space = labels or labels_found(pairs)
+    grids = _grids(pairs)
+    tolerance = _typical_side(grids) if options.tolerance is None else options.tolerance
+    wanted = Wanted(metrics=options.metrics, tolerance=tolerance)
+    largest = max(math.prod(grid.shape) for grid in grids)
+    workers = min(num_workers(options.workers, BYTES_PER_VOXEL * largest), len(pairs))
+    threads = 1 if options.workers == 0 else max(1, available_cores() // max(workers, 1))
+    jobs = [
+        (pair.name, _Job(pair=pair, labels=label_space, wanted=wanted, threads=threads))
+        for pair in pairs
+    ]
+    outcomes = map_cases(_score, jobs, workers, progress)
     failed = [f"{o.name}: {o.error}" for o in outcomes if o.error is not None]
     if failed:
         raise DataError(f"{len(failed)} cases cannot be scored: {' | '.join(failed[:5])}")
-    scored = [(o.name, o.value) for o in outcomes if o.value is not None]
-    shifted = [name for name, value in scored if not value.aligned]
+    scored = [o.value for o in outcomes if o.value is not None]
+    _warn_of_shifted([p.name for p, s in zip(pairs, scored, strict=True) if not s.aligned])
+    cases = tuple(
+        CaseScores(
+            name=pair.name,
+            group=pair.group,
+            structures=s.measured.structures,
+            **s.measured.whole,
+        )
+        for pair, s in zip(pairs, scored, strict=True)
+    )
+    has_surfaces = "surface" in groups_of(options.metrics)
+    return Report(
+        predictions=str(pairs[0].prediction.parent),
+        references=str(pairs[0].reference.parent),
+        structures=label_space.names,
+        cases=cases,
+        metrics=options.metrics,
+        tolerance=wanted.tolerance if has_surfaces else None,
+        length_unit="pixels" if all(map(has_unknown_size, grids)) else "mm",
+        summary=summarise_structures(cases, label_space.names, options.metrics),
+        whole_cases=summarise_whole(cases, options.metrics),
+        interval=foreground_interval(cases, label_space.names),
+    )
+
+
+def _grids(pairs: Sequence[Pair]) -> list[Geometry]:
+    return [read_geometry(pair.reference)[0] for pair in pairs]
+
+
+def _typical_side(grids: Sequence[Geometry]) -> float:
+    """Side of the cube, or square in pictures, as large as the median voxel; two digits."""
+    sides = [
+        (grid.spacing[1] * grid.spacing[2]) ** (1 / 2)
+        if is_picture(grid)
+        else math.prod(grid.spacing) ** (1 / 3)
+        for grid in grids
+    ]
+    return float(f"{median(sides):.2g}")
+
+
+def _warn_of_shifted(shifted: Sequence[str]) -> None:
     if shifted:
         logger.warning(
             "%d predictions lie elsewhere in the world than their references, the first is '%s': "
@@ -151,18 +296,10 @@ def evaluate_pairs(
             len(shifted),
             shifted[0],
         )
-    report = Report(
-        predictions=str(pairs[0].prediction.parent),
-        references=str(pairs[0].reference.parent),
-        structures=label_space.names,
-        cases=tuple(CaseScores(name=name, structures=value.scores) for name, value in scored),
-    )
-    artifacts.save(report_file, report)
-    return report
 
 
-def _score(job: tuple[Pair, LabelSpace]) -> _Scored:
-    pair, labels = job
+def _score(job: _Job) -> _Scored:
+    pair, labels = job.pair, job.labels
     prediction = read_labels(pair.prediction, labels)
     reference = read_labels(pair.reference, labels)
     if prediction.geometry.shape != reference.geometry.shape:
@@ -171,13 +308,16 @@ def _score(job: tuple[Pair, LabelSpace]) -> _Scored:
             f"{reference.geometry.shape}",
             place=pair.prediction,
         )
-    scores = score_case(
+    measured = measure_case(
         _indices(prediction, labels, pair.prediction),
         _indices(reference, labels, pair.reference),
         labels,
+        reference.geometry,
+        job.wanted,
+        job.threads,
     )
     distance = reference.geometry.distance_vox(prediction.geometry)
-    return _Scored(scores=scores, aligned=distance < ALIGNED_VOX)
+    return _Scored(measured=measured, aligned=distance < ALIGNED_VOX)
 
 
 def _indices(label_map: LabelMap, labels: LabelSpace, path: Path) -> np.ndarray:
@@ -193,8 +333,12 @@ def _fits(labels: LabelSpace, pair: Pair) -> bool:
     return not any(labels.undeclared(np.unique(array)) for array in found)
 
 
-def _labels_found(pairs: Sequence[Pair]) -> LabelSpace:
-    """One structure per foreground value of the label maps, named like the value."""
+def labels_found(pairs: Sequence[Pair]) -> LabelSpace:
+    """One structure per foreground value of the label maps, named like the value.
+
+    Raises:
+        DataError: if there is none.
+    """
     values = {
         int(value)
         for pair in pairs

@@ -132,6 +132,7 @@ def validate(
             name=p.name,
             prediction=p.path,
             reference=dataset.label_path(dataset.case(p.name)),
+            group=dataset.case(p.name).group,
         )
         for p in predictions
         if p.path is not None

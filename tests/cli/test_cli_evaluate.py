@@ -36,7 +36,8 @@ def test_scores_are_named_after_the_structures_of_the_task(here):
         write(here / folder, "coreless", 1, without_core)
     called = call("evaluate", "predictions", "references", "--workers", 0)
     assert_done(called)
-    assert [line.split() for line in called.out.splitlines()] == [
+    lines = [line.split() for line in called.out.splitlines()]
+    assert [*lines[:5], lines[-1]] == [
         ["case", "shell", "Dice", "IoU", "core", "Dice", "IoU"],
         ["coreless", "1.000", "1.000", "-", "-"],
         ["whole", "1.000", "1.000", "1.000", "1.000"],

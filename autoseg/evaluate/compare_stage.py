@@ -1,0 +1,137 @@
+"""``autoseg compare``: folders of predictions of the same cases -> a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from autoseg.core.comparison import Comparison
+from autoseg.core.labels import LabelSpace
+from autoseg.core.measures import of_structures
+from autoseg.core.metrics import Report
+from autoseg.core.progress import Progress, silent
+from autoseg.errors import AutosegError, DataError
+from autoseg.evaluate.comparing import compare_pairs, rank_reports
+from autoseg.evaluate.stage import Options, Pair, labels_found, labels_that_fit, score_pairs
+from autoseg.io.predict_inputs import label_files
+
+REFERENCES = "references"
+
+
+def compare_folders(
+    folders: Sequence[Path],
+    references: Path,
+    labels: LabelSpace | None = None,
+    options: Options | None = None,
+    progress: Progress = silent,
+    *,
+    must_fit: bool = True,
+    groups: Mapping[str, str | None] | None = None,
+) -> Comparison:
+    """Score several folders of predictions on the cases they share, and compare them.
+
+    Args:
+        folders: at least two.
+        references: folder of label maps of the same names.
+        labels: what the file values mean; None for one structure per value found.
+        options: what to measure; metrics of whole cases are left out.
+        progress: called after each case.
+        must_fit: whether label maps with other values are an error; else the values found
+            count, as without ``labels``.
+        groups: the patient of each case, as far as they are known.
+
+    Raises:
+        AutosegError: if a folder is given twice.
+        DataError: if a folder holds no label maps, no case is in all, or one cannot be scored.
+    """
+    options = options or Options()
+    named = _named(folders, references)
+    files = {name: label_files(folder) for name, folder in named.items()}
+    known = label_files(references)
+    shared = sorted(set(known).intersection(*files.values()))
+    if not shared:
+        raise DataError(
+            f"no case is in all {len(files)} folders and the references",
+            place=references,
+            remedy="label maps of a case need the same name in every folder",
+        )
+    known_groups = groups or {}
+    pairs = {
+        name: [
+            Pair(
+                name=case,
+                prediction=of_folder[case],
+                reference=known[case],
+                group=known_groups.get(case),
+            )
+            for case in shared
+        ]
+        for name, of_folder in files.items()
+    }
+    every = [pair for of_folder in pairs.values() for pair in of_folder]
+    labels = labels_that_fit(labels, every, must_fit=must_fit) or labels_found(every)
+    reports = _score(pairs, labels, options, progress)
+    one = next(iter(reports.values()))
+    metrics = of_structures(options.metrics)
+    return Comparison(
+        folders={name: str(folder) for name, folder in named.items()},
+        references=str(references),
+        cases=tuple(shared),
+        missing=_missing(files, known),
+        metrics=metrics,
+        structures=one.structures,
+        tolerance=one.tolerance,
+        length_unit=one.length_unit,
+        pairs=compare_pairs(reports, metrics),
+        ranks=rank_reports(reports, metrics),
+    )
+
+
+def _score(
+    pairs: Mapping[str, Sequence[Pair]], labels: LabelSpace, options: Options, progress: Progress
+) -> dict[str, Report]:
+    reports: dict[str, Report] = {}
+    all_cases = sum(map(len, pairs.values()))
+    for name, of_folder in pairs.items():
+        part = _part_of(progress, len(reports) * len(of_folder), all_cases)
+        reports[name] = score_pairs(of_folder, labels, options, part)
+    return reports
+
+
+def _part_of(progress: Progress, begin: int, all_cases: int) -> Progress:
+    """Progress of one folder as a part of that of all."""
+
+    def report(done: int, total: int, note: str = "", *, share: float | None = None) -> None:
+        del total, share
+        progress(begin + done, all_cases, note)
+
+    return report
+
+
+def _named(folders: Sequence[Path], references: Path) -> dict[str, Path]:
+    """Names that tell the folders apart: the last part of the path, or all of it."""
+    places = [folder.expanduser().resolve() for folder in (*folders, references)]
+    for index, place in enumerate(places):
+        if place in places[:index]:
+            what = "as predictions and as references" if index == len(folders) else "twice"
+            raise AutosegError(
+                f"the folder is given {what}",
+                place=(*folders, references)[index],
+                remedy="name different folders: autoseg compare A B REFERENCES",
+            )
+    last = [place.name for place in places[:-1]]
+    is_unique = len(set(last)) == len(last) and REFERENCES not in last
+    return {
+        place.name if is_unique else str(folder): folder
+        for folder, place in zip(folders, places[:-1], strict=True)
+    }
+
+
+def _missing(
+    files: Mapping[str, Mapping[str, Path]], known: Mapping[str, Path]
+) -> dict[str, tuple[str, ...]]:
+    """Cases that some folder of predictions has, by the folder that lacks them."""
+    predicted = set().union(*files.values())
+    holders = {**files, REFERENCES: known}
+    lacking = {name: tuple(sorted(predicted - set(held))) for name, held in holders.items()}
+    return {name: cases for name, cases in lacking.items() if cases}
