@@ -8,11 +8,10 @@ from pathlib import Path
 from autoseg.core.comparison import Comparison
 from autoseg.core.labels import LabelSpace
 from autoseg.core.measures import of_structures
-from autoseg.core.metrics import Report
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.comparing import compare_pairs, rank_reports
-from autoseg.evaluate.stage import Options, Pair, labels_found, labels_that_fit, score_pairs
+from autoseg.evaluate.stage import Options, Pair, labels_that_fit, score_sets
 from autoseg.io.predict_inputs import label_files
 
 REFERENCES = "references"
@@ -68,10 +67,9 @@ def compare_folders(
         ]
         for name, of_folder in files.items()
     }
-    every = [pair for of_folder in pairs.values() for pair in of_folder]
-    labels = labels_that_fit(labels, every, must_fit=must_fit) or labels_found(every)
-    reports = _score(pairs, labels, options, progress)
-    one = next(iter(reports.values()))
+    labels = labels_that_fit(labels, next(iter(pairs.values())), must_fit=must_fit)
+    scored = score_sets(list(pairs.values()), labels, options, progress)
+    reports = dict(zip(pairs, scored, strict=True))
     metrics = of_structures(options.metrics)
     return Comparison(
         folders={name: str(folder) for name, folder in named.items()},
@@ -79,33 +77,12 @@ def compare_folders(
         cases=tuple(shared),
         missing=_missing(files, known),
         metrics=metrics,
-        structures=one.structures,
-        tolerance=one.tolerance,
-        length_unit=one.length_unit,
+        structures=scored[0].structures,
+        tolerance=scored[0].tolerance,
+        length_unit=scored[0].length_unit,
         pairs=compare_pairs(reports, metrics),
         ranks=rank_reports(reports, metrics),
     )
-
-
-def _score(
-    pairs: Mapping[str, Sequence[Pair]], labels: LabelSpace, options: Options, progress: Progress
-) -> dict[str, Report]:
-    reports: dict[str, Report] = {}
-    all_cases = sum(map(len, pairs.values()))
-    for name, of_folder in pairs.items():
-        part = _part_of(progress, len(reports) * len(of_folder), all_cases)
-        reports[name] = score_pairs(of_folder, labels, options, part)
-    return reports
-
-
-def _part_of(progress: Progress, begin: int, all_cases: int) -> Progress:
-    """Progress of one folder as a part of that of all."""
-
-    def report(done: int, total: int, note: str = "", *, share: float | None = None) -> None:
-        del total, share
-        progress(begin + done, all_cases, note)
-
-    return report
 
 
 def _named(folders: Sequence[Path], references: Path) -> dict[str, Path]:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import LabelMap
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.core.measures import USUAL, groups_of
+from autoseg.core.measures import USUAL
 from autoseg.core.metrics import CaseScores, Report
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, DataError
@@ -232,15 +233,51 @@ def score_pairs(
     Raises:
         DataError: if cases cannot be scored; all are named.
     """
-    label_space = labels or labels_found(pairs)
-    grids = _grids(pairs)
+    return score_sets([pairs], labels, options, progress)[0]
+
+
+def score_sets(
+    sets: Sequence[Sequence[Pair]],
+    labels: LabelSpace | None,
+    options: Options,
+    progress: Progress = silent,
+) -> list[Report]:
+    """Score several sets of predictions in one go, all in the same way.
+
+    Args:
+        sets: at least one, of at least one pair each.
+        labels: what the file values mean; None for one structure per value found.
+        options: what to measure, with how many processes.
+        progress: called after each case.
+
+    Returns:
+        A report of each set.
+
+    Raises:
+        DataError: if cases cannot be scored; all are named.
+    """
+    pairs = [pair for of_set in sets for pair in of_set]
+    label_space = labels or _labels_found(pairs)
+    grids = [read_geometry(pair.reference)[0] for pair in pairs]
     tolerance = _typical_side(grids) if options.tolerance is None else options.tolerance
     wanted = Wanted(metrics=options.metrics, tolerance=tolerance)
+    scored = iter(_score_all(pairs, label_space, wanted, _workers(options, grids), progress))
+    unit = "pixels" if all(map(has_unknown_size, grids)) else "mm"
+    return [_report(s, [next(scored) for _ in s], label_space, wanted, unit) for s in sets]
+
+
+def _workers(options: Options, grids: Sequence[Geometry]) -> int:
     largest = max(math.prod(grid.shape) for grid in grids)
-    workers = min(num_workers(options.workers, BYTES_PER_VOXEL * largest), len(pairs))
-    threads = 1 if options.workers == 0 else max(1, available_cores() // max(workers, 1))
+    return min(num_workers(options.workers, BYTES_PER_VOXEL * largest), len(grids))
+
+
+def _score_all(
+    pairs: Sequence[Pair], labels: LabelSpace, wanted: Wanted, workers: int, progress: Progress
+) -> list[_Scored]:
+    # A few large cases keep all cores busy, too: several structures at a time.
+    threads = max(1, available_cores() // workers) if workers else 1
     jobs = [
-        (pair.name, _Job(pair=pair, labels=label_space, wanted=wanted, threads=threads))
+        (pair.name, _Job(pair=pair, labels=labels, wanted=wanted, threads=threads))
         for pair in pairs
     ]
     outcomes = map_cases(_score, jobs, workers, progress)
@@ -249,32 +286,34 @@ def score_pairs(
         raise DataError(f"{len(failed)} cases cannot be scored: {' | '.join(failed[:5])}")
     scored = [o.value for o in outcomes if o.value is not None]
     _warn_of_shifted([p.name for p, s in zip(pairs, scored, strict=True) if not s.aligned])
+    return scored
+
+
+def _report(
+    pairs: Sequence[Pair],
+    scored: Sequence[_Scored],
+    labels: LabelSpace,
+    wanted: Wanted,
+    unit: Literal["mm", "pixels"],
+) -> Report:
     cases = tuple(
         CaseScores(
-            name=pair.name,
-            group=pair.group,
-            structures=s.measured.structures,
-            **s.measured.whole,
+            name=pair.name, group=pair.group, structures=s.measured.structures, **s.measured.whole
         )
         for pair, s in zip(pairs, scored, strict=True)
     )
-    has_surfaces = "surface" in groups_of(options.metrics)
     return Report(
         predictions=str(pairs[0].prediction.parent),
         references=str(pairs[0].reference.parent),
-        structures=label_space.names,
+        structures=labels.names,
         cases=cases,
-        metrics=options.metrics,
-        tolerance=wanted.tolerance if has_surfaces else None,
-        length_unit="pixels" if all(map(has_unknown_size, grids)) else "mm",
-        summary=summarise_structures(cases, label_space.names, options.metrics),
-        whole_cases=summarise_whole(cases, options.metrics),
-        interval=foreground_interval(cases, label_space.names),
+        metrics=wanted.metrics,
+        tolerance=wanted.tolerance if "nsd" in wanted.metrics else None,
+        length_unit=unit,
+        summary=summarise_structures(cases, labels.names, wanted.metrics),
+        whole_cases=summarise_whole(cases, wanted.metrics),
+        interval=foreground_interval(cases, labels.names),
     )
-
-
-def _grids(pairs: Sequence[Pair]) -> list[Geometry]:
-    return [read_geometry(pair.reference)[0] for pair in pairs]
 
 
 def _typical_side(grids: Sequence[Geometry]) -> float:
@@ -333,12 +372,8 @@ def _fits(labels: LabelSpace, pair: Pair) -> bool:
     return not any(labels.undeclared(np.unique(array)) for array in found)
 
 
-def labels_found(pairs: Sequence[Pair]) -> LabelSpace:
-    """One structure per foreground value of the label maps, named like the value.
-
-    Raises:
-        DataError: if there is none.
-    """
+def _labels_found(pairs: Sequence[Pair]) -> LabelSpace:
+    """One structure per foreground value of the label maps, named like the value."""
     values = {
         int(value)
         for pair in pairs
