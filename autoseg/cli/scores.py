@@ -112,7 +112,8 @@ def _summary_row(report: Report, metric: str, summary: Summary) -> list[str]:
 def _title(report: Report | Comparison, metric: str) -> str:
     measure = MEASURES[metric]
     if metric == "nsd" and report.tolerance is not None:
-        return f"NSD at {report.tolerance:g} {report.length_unit}"
+        unit = "pixel" if (report.length_unit, report.tolerance) == ("pixels", 1) else None
+        return f"NSD at {report.tolerance:g} {unit or report.length_unit}"
     unit = report.length_unit if measure.unit == "length" else measure.unit
     return f"{measure.title} {unit}".rstrip()
 
