@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from autoseg.cli.options import (
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
-    from autoseg.core.labels import LabelSpace
+    from autoseg.core.dataset import Dataset
 
 COMPARED = "dice,nsd,hd95"
 
@@ -69,17 +68,18 @@ def evaluate(
     from autoseg.evaluate.table import write_table
 
     options = Options(metrics=parse_metrics(metrics), tolerance=tolerance_mm, workers=workers)
-    known = _known(workspace, task)
+    dataset = _dataset_of(workspace, task)
+    labels = None if dataset is None else dataset.labels
     with progress_bar("scoring", quiet) as progress:
         scored = evaluate_folders(
             predictions,
             references,
-            known.labels,
+            labels,
             workers,
             progress,
             must_fit=task is not None,
             options=options,
-            groups=known.groups,
+            dataset=dataset,
         )
     print_scores(scored.report)
     if csv is not None:
@@ -133,16 +133,17 @@ def compare(
             remedy=f"write for example --metrics {COMPARED}",
         )
     options = Options(metrics=names, tolerance=tolerance_mm, workers=workers)
-    known = _known(workspace, task)
+    dataset = _dataset_of(workspace, task)
+    labels = None if dataset is None else dataset.labels
     with progress_bar("scoring", quiet) as progress:
         comparison = compare_folders(
             folders[:-1],
             folders[-1],
-            known.labels,
+            labels,
             options,
             progress,
             must_fit=task is not None,
-            groups=known.groups,
+            dataset=dataset,
         )
     print_comparison(comparison)
     if output is not None:
@@ -151,21 +152,12 @@ def compare(
             typer.echo(f"comparison: {output}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What the current task tells about label maps: nothing without one."""
-
-    labels: LabelSpace | None = None
-    groups: dict[str, str | None] | None = None
-
-
-def _known(workspace: Path | None, task: str | None) -> _Known:
+def _dataset_of(workspace: Path | None, task: str | None) -> Dataset | None:
+    """The data of the current task, if there is one: they say what label values mean."""
     from autoseg.io.task import load_dataset
     from autoseg.io.workspace import find_workspace
 
     place = find_workspace(workspace)
     if task is None and not place.current_file.is_file():
-        return _Known()
-    dataset = load_dataset(place.resolve_task(task))
-    groups = {case.name: case.group for case in dataset.cases}
-    return _Known(labels=dataset.labels, groups=groups)
+        return None
+    return load_dataset(place.resolve_task(task))

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoseg.core.comparison import Comparison
+from autoseg.core.dataset import Dataset
 from autoseg.core.labels import LabelSpace
 from autoseg.core.measures import of_structures
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.comparing import compare_pairs, rank_reports
-from autoseg.evaluate.stage import Options, Pair, labels_that_fit, score_sets
+from autoseg.evaluate.stage import Options, Pair, labels_that_fit, score_sets, with_groups
 from autoseg.io.predict_inputs import label_files
 
 REFERENCES = "references"
@@ -25,7 +26,7 @@ def compare_folders(
     progress: Progress = silent,
     *,
     must_fit: bool = True,
-    groups: Mapping[str, str | None] | None = None,
+    dataset: Dataset | None = None,
 ) -> Comparison:
     """Score several folders of predictions on the cases they share, and compare them.
 
@@ -37,7 +38,7 @@ def compare_folders(
         progress: called after each case.
         must_fit: whether label maps with other values are an error; else the values found
             count, as without ``labels``.
-        groups: the patient of each case, as far as they are known.
+        dataset: of the task; its cases say which patient they are of.
 
     Raises:
         AutosegError: if a folder is given twice.
@@ -54,22 +55,14 @@ def compare_folders(
             place=references,
             remedy="label maps of a case need the same name in every folder",
         )
-    known_groups = groups or {}
-    pairs = {
-        name: [
-            Pair(
-                name=case,
-                prediction=of_folder[case],
-                reference=known[case],
-                group=known_groups.get(case),
-            )
-            for case in shared
-        ]
-        for name, of_folder in files.items()
-    }
-    labels = labels_that_fit(labels, next(iter(pairs.values())), must_fit=must_fit)
-    scored = score_sets(list(pairs.values()), labels, options, progress)
-    reports = dict(zip(pairs, scored, strict=True))
+    sets = [
+        [Pair(name=case, prediction=of[case], reference=known[case]) for case in shared]
+        for of in files.values()
+    ]
+    sets = [with_groups(pairs, dataset) for pairs in sets]
+    labels = labels_that_fit(labels, sets[0], must_fit=must_fit)
+    scored = score_sets(sets, labels, options, progress)
+    reports = dict(zip(files, scored, strict=True))
     metrics = of_structures(options.metrics)
     return Comparison(
         folders={name: str(folder) for name, folder in named.items()},

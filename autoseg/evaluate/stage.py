@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from autoseg.core.dataset import Dataset
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import LabelMap
 from autoseg.core.labels import LabelSpace, Structure
@@ -110,8 +111,8 @@ def evaluate_folders(
     progress: Progress = silent,
     *,
     must_fit: bool = True,
+    dataset: Dataset | None = None,
     options: Options | None = None,
-    groups: Mapping[str, str | None] | None = None,
 ) -> Evaluated:
     """Score a folder of predictions; ``report.json`` goes into it.
 
@@ -123,8 +124,8 @@ def evaluate_folders(
         progress: called after each case.
         must_fit: whether label maps with other values are an error; else the values found
             count, as without ``labels``.
+        dataset: of the task; its cases say which patient they are of.
         options: what to measure; ``workers`` overrules theirs.
-        groups: the patient of each case, as far as they are known.
 
     Returns:
         The scores and where they were written.
@@ -132,7 +133,7 @@ def evaluate_folders(
     Raises:
         DataError: if a folder holds nothing to score, or cases cannot be scored.
     """
-    pairs = match_folders(predictions, references, groups)
+    pairs = with_groups(match_folders(predictions, references), dataset)
     labels = labels_that_fit(labels, pairs, must_fit=must_fit)
     path = predictions / REPORT_NAME
     report = evaluate_pairs(pairs, labels, path, workers, progress, options=options)
@@ -149,15 +150,12 @@ def labels_that_fit(
     return None
 
 
-def match_folders(
-    predictions: Path, references: Path, groups: Mapping[str, str | None] | None = None
-) -> list[Pair]:
+def match_folders(predictions: Path, references: Path) -> list[Pair]:
     """Pair the label maps of two folders by name.
 
     Args:
         predictions: folder of label maps.
         references: folder of label maps; those without a prediction are left out.
-        groups: the patient of each case, as far as they are known.
 
     Returns:
         One pair per prediction, sorted by name.
@@ -177,11 +175,16 @@ def match_folders(
     left_out = len(known) - len(predicted)
     if left_out:
         logger.info("%d references have no prediction and are left out", left_out)
-    known_groups = groups or {}
     return [
-        Pair(name=name, prediction=path, reference=known[name], group=known_groups.get(name))
+        Pair(name=name, prediction=path, reference=known[name])
         for name, path in sorted(predicted.items())
     ]
+
+
+def with_groups(pairs: Sequence[Pair], dataset: Dataset | None) -> list[Pair]:
+    """Pairs that know their patient, where they are named like a case of the task."""
+    groups = {} if dataset is None else {case.name: case.group for case in dataset.cases}
+    return [replace(pair, group=groups.get(pair.name)) for pair in pairs]
 
 
 def evaluate_pairs(
