@@ -9,7 +9,7 @@ import typer
 from autoseg.cli.console import number, print_report, print_table
 from autoseg.core.comparison import Comparison, PairedScores
 from autoseg.core.measures import MEASURES
-from autoseg.core.metrics import Report, StructureSummary, Summary
+from autoseg.core.metrics import Report, Summary
 from autoseg.core.words import counted
 
 MOST_STRUCTURES = 6
@@ -65,27 +65,24 @@ def _print_statistics(report: Report) -> None:
     rows = [
         [structure, *_summary_row(report, name, summary)]
         for structure in report.structures
-        for name, summary in _shown(report, report.summary[structure])
+        for name, summary in _shown(report, structure)
     ]
     rows += [["all", *_summary_row(report, n, s)] for n, s in report.whole_cases.items()]
     print_table([*header, "worst"], rows)
 
 
-def _shown(report: Report, summary: StructureSummary) -> list[tuple[str, Summary]]:
+def _shown(report: Report, structure: str) -> list[tuple[str, Summary]]:
     """Metrics worth a line: those of lesions only where some case has several."""
-    return [
-        (name, found)
-        for name, found in summary.metrics.items()
-        if MEASURES[name].group != "lesions" or _has_lesions(report)
-    ]
-
-
-def _has_lesions(report: Report) -> bool:
-    return any(
-        max(scores.num_lesions or 0, scores.num_predicted_lesions or 0) > 1
+    several = any(
+        max(case.value(field, structure) or 0 for field in ("num_lesions", "num_predicted_lesions"))
+        > 1
         for case in report.cases
-        for scores in case.structures.values()
     )
+    return [
+        (name, summary)
+        for name, summary in report.summary[structure].metrics.items()
+        if several or MEASURES[name].group != "lesions"
+    ]
 
 
 def _print_one_metric(report: Report) -> None:

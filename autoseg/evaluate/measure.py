@@ -20,11 +20,9 @@ from autoseg.evaluate.overlap import confusion_matrix, score_counts
 from autoseg.evaluate.pixels import pixel_scores
 from autoseg.evaluate.surface import compare_surfaces
 from autoseg.imaging.boxes import Box, crop
+from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 
 Indices = npt.NDArray[np.integer]
-
-PICTURE_SPACING_MM = 999.0
-"""Spacing of the only slice of a picture, which has a position in no volume."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +100,7 @@ def measure_case(
 
 def is_picture(geometry: Geometry) -> bool:
     """Whether an image is a picture, which has neither depth nor volume."""
-    return geometry.shape[0] == 1 and geometry.spacing[0] == PICTURE_SPACING_MM
+    return geometry.shape[0] == 1 and geometry.spacing[0] == SINGLE_SLICE_SPACING_MM
 
 
 def has_unknown_size(geometry: Geometry) -> bool:

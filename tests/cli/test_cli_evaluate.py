@@ -235,3 +235,17 @@ def test_pictures_without_a_size_are_measured_in_pixels(tmp_path):
 )
 def test_wrong_wishes_are_refused_before_anything_is_read(here, words, parts):
     assert_refused(call("evaluate", "nowhere", "nowhere either", *words), *parts)
+
+
+def test_lesions_get_lines_where_a_structure_has_several(here):
+    def two_cores(array):
+        changed = array.copy()
+        changed[0, 0, 0] = CORE
+        return changed
+
+    write(here / "predictions", "case", 0)
+    write(here / "references", "case", 0, two_cores)
+    called = call("evaluate", "predictions", "references", "--workers", 0)
+    lines = [line.split() for line in called.out.splitlines()]
+    assert ["core", "lesion", "sensitivity", "1", "0.500"] in [line[:5] for line in lines]
+    assert not any(line[:2] == ["shell", "lesion"] for line in lines)
