@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.check.plausible import impossible_spacing, is_ct, is_no_ct
+from autoseg.core.annotation import annotated_indices, is_annotated
 from autoseg.core.dataset import Case, Dataset
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint
 from autoseg.core.geometry import Triple
@@ -54,6 +55,7 @@ def judge(dataset: Dataset, fingerprint: Fingerprint | None) -> tuple[Problem, .
         *_unnamed_ct(dataset, fingerprint),
         *_sides(dataset),
         *_patients(dataset, fingerprint),
+        *_never_annotated(dataset),
         *_rare_structures(dataset, fingerprint),
     ]
     return tuple(problems)
@@ -69,6 +71,10 @@ def _judge_case(dataset: Dataset, measured: CaseFingerprint) -> Iterator[Problem
         label = dataset.label_path(case)
         finding = "nothing but background"
         yield Problem(kind="empty-label", finding=finding, case=case.name, file=label)
+    unannotated = _unannotated(dataset, case, measured)
+    if unannotated is not None:
+        label = dataset.label_path(case)
+        yield Problem(kind="unannotated-structure", finding=unannotated, case=case.name, file=label)
     for number, (name, values) in enumerate(zip(dataset.channels, measured.channels, strict=True)):
         if values.min == values.max:
             finding = f"every voxel of {name} is {values.min:g}"
@@ -186,6 +192,32 @@ def _sides(dataset: Dataset) -> Iterator[Problem]:
         yield Problem(kind="sides", finding=f"'{left}' and '{right}'")
 
 
+def _unannotated(dataset: Dataset, case: Case, measured: CaseFingerprint) -> str | None:
+    """What a label map holds beside the structures its case is annotated for."""
+    labels = dataset.labels
+    known = annotated_indices(labels, case.annotated)
+    indices = [i for i, found in enumerate(measured.structures, 1) if found and i not in known]
+    if not indices:
+        return None
+    names = [
+        structure.name
+        for structure in labels.structures
+        if set(indices) & set(labels.indices_of(structure))
+    ]
+    values = ", ".join(str(labels.values[index]) for index in indices)
+    noun = "label" if len(indices) == 1 else "labels"
+    annotated = _listed([f"'{name}'" for name in case.annotated or ()])
+    found = _listed([f"'{name}'" for name in names])
+    return f"{found} ({noun} {values}); annotated: {annotated}"
+
+
+def _never_annotated(dataset: Dataset) -> Iterator[Problem]:
+    for name in dataset.labels.names:
+        if not any(is_annotated(case, name) for case in dataset.cases):
+            finding = f"'{name}' is annotated in none of {len(dataset.cases)} cases"
+            yield Problem(kind="never-annotated", finding=finding)
+
+
 def _rare_structures(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[Problem]:
     """Structures in fewer cases than there are folds; doubtful label maps may hold any."""
     sure = [case for case in fingerprint.cases if case.structures]
@@ -197,14 +229,18 @@ def _rare_structures(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[Pro
         return
     folds = len(dataset.folds) if dataset.folds else min(NUM_FOLDS, len(dataset.cases))
     for structure in dataset.labels.structures:
-        indices = dataset.labels.indices_of(structure)
-        having = [c.name for c in sure if any(c.structures[index - 1] for index in indices)]
+        name, indices = structure.name, dataset.labels.indices_of(structure)
+        annotated = {case.name for case in dataset.cases if is_annotated(case, name)}
+        looked_at = [case for case in sure if case.name in annotated]
+        doubtful = len(annotated) - len(looked_at)
+        so = "" if len(annotated) == len(dataset.cases) else " annotated for it"
+        having = [c.name for c in looked_at if any(c.structures[index - 1] for index in indices)]
         if having and len(having) + doubtful < folds:
-            finding = f"'{structure.name}' is in {len(having)} of {len(dataset.cases)} cases"
+            finding = f"'{name}' is in {len(having)} of {len(annotated)} cases{so}"
             yield Problem(kind="rare-structure", finding=f"{finding}: {_listed(having)}")
-        elif not having and len(sure) >= doubtful:
+        elif annotated and not having and len(looked_at) >= doubtful:
             values = ", ".join(map(str, structure.values))
-            finding = f"'{structure.name}' (label {values}) is in none of {len(sure)} label maps"
+            finding = f"'{name}' (label {values}) is in none of {len(looked_at)} label maps{so}"
             yield Problem(kind="absent-structure", finding=finding)
 
 

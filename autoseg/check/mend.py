@@ -159,7 +159,7 @@ def _parse(text: str) -> Mend:
     if what == "labels" and _PAIRS.fullmatch(how):
         pairs = [tuple(map(int, pair.split(":"))) for pair in how.split(",")]
         values = tuple((old, new) for old, new in pairs)
-        kinds = ("undeclared-labels", "fractional-labels")
+        kinds = ("undeclared-labels", "fractional-labels", "unannotated-structure")
         return Mend(what=what, how=how, kinds=kinds, values=values)
     if what == "spacing" and (spacing := _spacing_of(how)) is not None:
         kinds = ("spacing", "spacing-outlier")

@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from autoseg.core.progress import Progress, silent
+from autoseg.core.words import counted
 
 if TYPE_CHECKING:
-    from autoseg.core.metrics import CaseScores, Report, Scores
+    from autoseg.core.metrics import CaseScores, Report
+
+NOT_ANNOTATED = "n.a."
+"""Stands in tables for the scores of a structure that a case is not annotated for."""
+
+MOST_NAMED = 6
 
 PLAIN_LINES = 10
 
@@ -173,7 +179,7 @@ def print_report(report: Report, most_cases: int = 12) -> None:
     for structure in report.structures:
         header += [f"{structure} Dice", "IoU"]
     rows = [
-        [case.name, *_cells([_scores(case.structures[s]) for s in report.structures])]
+        [case.name, *(cell for s in report.structures for cell in _case_cells(case, s))]
         for case in shown
     ]
     means = [(report.mean_dice(s), report.mean_iou(s)) for s in report.structures]
@@ -181,8 +187,23 @@ def print_report(report: Report, most_cases: int = 12) -> None:
     print_table(header, rows)
     if len(cases) > len(shown):
         typer.echo(f"(the {len(shown)} lowest of {len(cases)} cases)")
+    _explain_partial_labels(report)
     mean = report.mean_foreground_dice
     typer.echo(f"mean Dice {number(mean)}")
+
+
+def _explain_partial_labels(report: Report) -> None:
+    """Say what the means are over, where cases are not annotated for all structures."""
+    total = len(report.cases)
+    counts = [(report.num_annotated(name), name) for name in report.structures]
+    partial = [f"{count} for {name}" for count, name in counts if count < total]
+    if partial:
+        more = len(partial) - MOST_NAMED
+        told = [*partial[:MOST_NAMED], *([f"{more} more structures"] if more > 0 else [])]
+        typer.echo(
+            f"({NOT_ANNOTATED}: not annotated in the case; of {counted(total, 'case')} annotated: "
+            f"{', '.join(told)})"
+        )
 
 
 def print_fold_scores(scores: Mapping[str, Report]) -> None:
@@ -200,8 +221,11 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _scores(scores: Scores) -> tuple[float | None, float | None]:
-    return scores.dice, scores.iou
+def _case_cells(case: CaseScores, structure: str) -> list[str]:
+    if structure in case.not_annotated:
+        return [NOT_ANNOTATED, NOT_ANNOTATED]
+    scores = case.structures[structure]
+    return _cells([(scores.dice, scores.iou)])
 
 
 def _cells(pairs: Sequence[tuple[float | None, float | None]]) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from autoseg.core.dataset import Splits
+from autoseg.core.dataset import Case, Splits
 from autoseg.core.words import counted
 
 
@@ -25,6 +25,27 @@ def changed_cases(planned: Collection[str], now: Collection[str]) -> str | None:
     if gone:
         counts.append(f"{len(gone) if new else _count(gone)} {_are(gone)} gone")
     return f"{' and '.join(counts)} (the first is '{[*new, *gone][0]}')"
+
+
+def changed_annotation(planned: Iterable[Case], now: Iterable[Case]) -> str | None:
+    """Cases that are annotated for other structures than when a data set was planned.
+
+    Args:
+        planned: the cases when it was.
+        now: the cases there are now.
+
+    Returns:
+        Such as ``"3 cases are annotated for other structures (the first is 'a')"``; None if there
+        are none.
+    """
+    before = {case.name: case.annotated for case in planned}
+    changed = sorted(
+        case.name for case in now if case.annotated != before.get(case.name, case.annotated)
+    )
+    if not changed:
+        return None
+    are = _are(changed)
+    return f"{_count(changed)} {are} annotated for other structures (the first is '{changed[0]}')"
 
 
 def cases_beside_folds(splits: Splits, names: Collection[str]) -> str | None:

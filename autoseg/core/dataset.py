@@ -24,12 +24,15 @@ class Case(Frozen):
             the data set's root unless absolute.
         label: the label map's file.
         group: what must not be split over folds, usually a patient.
+        annotated: names of the structures that were annotated, in declared order; of the others
+            nobody knows whether they are there. None if all were.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path
     group: str | None = None
+    annotated: tuple[str, ...] | None = None
 
 
 class Split(Frozen):

@@ -69,11 +69,12 @@ class Scores(Frozen):
 
 
 class CaseScores(Frozen):
-    """All structures of one case, by structure name.
+    """The structures of one case, by structure name.
 
     Attributes:
         name: the case.
-        structures: scores; a structure that nobody annotated in the case has none.
+        structures: scores of the structures its reference is annotated for.
+        not_annotated: names of the others, of which nobody knows where they are.
         group: the patient, if it is known that a patient may have several cases.
         pixel_accuracy: share of all voxels with the right label, if asked for.
         pixel_error: the rest.
@@ -82,6 +83,7 @@ class CaseScores(Frozen):
 
     name: str
     structures: dict[str, Scores]
+    not_annotated: tuple[str, ...] = ()
     group: str | None = None
     pixel_accuracy: float | None = None
     pixel_error: float | None = None
@@ -183,6 +185,10 @@ class Report(Artifact):
     def mean_iou(self, structure: str) -> float | None:
         """Mean IoU of a structure over the cases where it is defined, or None."""
         return self._mean("iou", structure)
+
+    def num_annotated(self, structure: str) -> int:
+        """Number of cases whose reference is annotated for a structure."""
+        return sum(structure not in case.not_annotated for case in self.cases)
 
     @property
     def mean_foreground_dice(self) -> float | None:

@@ -151,6 +151,16 @@ KINDS: dict[str, ProblemKind] = {
         "export them anew as labels, or: autoseg check TASK --mend labels=round",
         can_leave_out=True,
     ),
+    "unannotated-structure": _error(
+        "structures in label maps of cases that are not annotated for them",
+        "add them to the column 'annotated' of cases.csv; if they are there by mistake, make "
+        "them background: autoseg check TASK --mend labels=FROM:TO,...",
+        can_leave_out=True,
+    ),
+    "never-annotated": _error(
+        "structures that no case is annotated for",
+        "name them in the column 'annotated' of the cases that have them, or declare them no more",
+    ),
     "not-finite": _error(
         "images with NaN or infinite voxels",
         "autoseg check TASK --mend voxels=lowest gives them the image's lowest value",

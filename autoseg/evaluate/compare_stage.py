@@ -12,7 +12,14 @@ from autoseg.core.measures import of_structures
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.comparing import compare_pairs, rank_reports
-from autoseg.evaluate.stage import Options, Pair, labels_that_fit, score_sets, with_groups
+from autoseg.evaluate.stage import (
+    Options,
+    Pair,
+    labels_that_fit,
+    score_sets,
+    with_annotated,
+    with_groups,
+)
 from autoseg.io.predict_inputs import label_files
 
 REFERENCES = "references"
@@ -38,7 +45,8 @@ def compare_folders(
         progress: called after each case.
         must_fit: whether label maps with other values are an error; else the values found
             count, as without ``labels``.
-        dataset: of the task; its cases say which patient they are of.
+        dataset: of the task; its cases say which patient they are of and what their label maps are
+            annotated for.
 
     Raises:
         AutosegError: if a folder is given twice.
@@ -61,6 +69,8 @@ def compare_folders(
     ]
     sets = [with_groups(pairs, dataset) for pairs in sets]
     labels = labels_that_fit(labels, sets[0], must_fit=must_fit)
+    if labels is not None and dataset is not None:
+        sets = [with_annotated(pairs, dataset, by_name=must_fit) for pairs in sets]
     scored = score_sets(sets, labels, options, progress)
     reports = dict(zip(files, scored, strict=True))
     metrics = of_structures(options.metrics)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from autoseg.core.annotation import left_out
 from autoseg.core.dataset import Dataset
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import LabelMap
@@ -19,6 +20,7 @@ from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.measures import USUAL
 from autoseg.core.metrics import CaseScores, Report
 from autoseg.core.progress import Progress, silent
+from autoseg.core.words import counted
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.measure import Measured, Wanted, has_unknown_size, is_picture, measure_case
 from autoseg.evaluate.statistics import (
@@ -50,12 +52,14 @@ class Pair:
         prediction: its label map.
         reference: its annotated label map.
         group: the patient, if it is known.
+        annotated: names of the structures the reference is annotated for; None for all.
     """
 
     name: str
     prediction: Path
     reference: Path
     group: str | None = None
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ class _Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scored:
     measured: Measured
+    not_annotated: tuple[str, ...]
     aligned: bool
 
 
@@ -124,7 +129,9 @@ def evaluate_folders(
         progress: called after each case.
         must_fit: whether label maps with other values are an error; else the values found
             count, as without ``labels``.
-        dataset: of the task; its cases say which patient they are of.
+        dataset: of the task; its cases say which patient they are of and what their label maps are
+            annotated for. With ``must_fit`` references are taken for label maps of the cases they
+            are named like.
         options: what to measure; ``workers`` overrules theirs.
 
     Returns:
@@ -135,6 +142,8 @@ def evaluate_folders(
     """
     pairs = with_groups(match_folders(predictions, references), dataset)
     labels = labels_that_fit(labels, pairs, must_fit=must_fit)
+    if labels is not None and dataset is not None:
+        pairs = with_annotated(pairs, dataset, by_name=must_fit)
     path = predictions / REPORT_NAME
     report = evaluate_pairs(pairs, labels, path, workers, progress, options=options)
     return Evaluated(report=report, path=path)
@@ -185,6 +194,40 @@ def with_groups(pairs: Sequence[Pair], dataset: Dataset | None) -> list[Pair]:
     """Pairs that know their patient, where they are named like a case of the task."""
     groups = {} if dataset is None else {case.name: case.group for case in dataset.cases}
     return [replace(pair, group=groups.get(pair.name)) for pair in pairs]
+
+
+def with_annotated(pairs: Sequence[Pair], dataset: Dataset, *, by_name: bool) -> list[Pair]:
+    """Pairs that know what their references are annotated for.
+
+    Args:
+        pairs: predictions and references.
+        dataset: the label maps of whose cases the references may be.
+        by_name: whether a reference named like a case is taken for that case's label map; else
+            it must be that file, and others of such a name are told.
+
+    Returns:
+        The pairs in the same order.
+    """
+    partial = [case for case in dataset.cases if case.annotated is not None]
+    by_file = {dataset.label_path(case).resolve(): case.annotated for case in partial}
+    names = {case.name: case.annotated for case in partial}
+    found: list[Pair] = []
+    namesakes = 0
+    for pair in pairs:
+        annotated = by_file.get(pair.reference.resolve())
+        if annotated is None and by_name:
+            annotated = names.get(pair.name)
+        elif annotated is None:
+            namesakes += pair.name in names
+        found.append(replace(pair, annotated=annotated))
+    if namesakes:
+        logger.warning(
+            "%s named like a case of %s that is not annotated for all structures, but scored in "
+            "all: --task %s leaves those structures out",
+            *(f"{counted(namesakes, 'reference')} {'is' if namesakes == 1 else 'are'}",),
+            *(dataset.name, dataset.name),
+        )
+    return found
 
 
 def evaluate_pairs(
@@ -301,7 +344,11 @@ def _report(
 ) -> Report:
     cases = tuple(
         CaseScores(
-            name=pair.name, group=pair.group, structures=s.measured.structures, **s.measured.whole
+            name=pair.name,
+            structures=s.measured.structures,
+            not_annotated=s.not_annotated,
+            group=pair.group,
+            **s.measured.whole,
         )
         for pair, s in zip(pairs, scored, strict=True)
     )
@@ -359,7 +406,14 @@ def _score(job: _Job) -> _Scored:
         job.threads,
     )
     distance = reference.geometry.distance_vox(prediction.geometry)
-    return _Scored(measured=measured, aligned=distance < ALIGNED_VOX)
+    unknown = left_out(labels, pair.annotated)
+    known = {name: s for name, s in measured.structures.items() if name not in unknown}
+    return _Scored(
+        # Of a whole label map nothing can be said where a part of it is not known.
+        measured=replace(measured, structures=known, whole={} if unknown else measured.whole),
+        not_annotated=unknown,
+        aligned=distance < ALIGNED_VOX,
+    )
 
 
 def _indices(label_map: LabelMap, labels: LabelSpace, path: Path) -> np.ndarray:

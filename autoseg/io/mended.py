@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoseg.core.artifact import Artifact, Frozen
-from autoseg.core.dataset import Case, Dataset, Split
+from autoseg.core.dataset import Dataset, Split
 from autoseg.core.fingerprint import FileStamp
 from autoseg.core.geometry import Geometry
 from autoseg.core.problem import Problem
@@ -146,12 +146,7 @@ def put_in_place(dataset: Dataset, mends: Mends, folder: Path) -> Dataset:
         return tuple(new for path in paths for new in copies.get(dataset.root / path, (path,)))
 
     cases = [
-        Case(
-            name=case.name,
-            images=mended(case.images),
-            label=mended((case.label,))[0],
-            group=case.group,
-        )
+        case.model_copy(update={"images": mended(case.images), "label": mended((case.label,))[0]})
         for case in dataset.cases
         if case.name not in gone
     ]

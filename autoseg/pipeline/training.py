@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoseg.core.annotation import left_out
+from autoseg.core.dataset import Dataset
 from autoseg.core.metrics import Report
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, InterruptedRunError, WorkspaceError
@@ -109,9 +111,11 @@ def validate(
             remedy=f"run: autoseg train {request.configuration} {request.fold}",
         )
     report_file = task.report_file(*where)
-    if not again and _is_newer(report_file, folder.bundle):
-        return artifacts.load(report_file, Report)
     dataset = load_dataset(task)
+    if not again and _is_newer(report_file, folder.bundle):
+        report = artifacts.load(report_file, Report)
+        if _is_annotated_as_now(report, dataset):
+            return report
     held_out = bundle.load_model(folder.bundle).held_out
     gone = sorted(set(held_out) - {case.name for case in dataset.cases})
     if gone:
@@ -133,6 +137,7 @@ def validate(
             prediction=p.path,
             reference=dataset.label_path(dataset.case(p.name)),
             group=dataset.case(p.name).group,
+            annotated=dataset.case(p.name).annotated,
         )
         for p in predictions
         if p.path is not None
@@ -190,6 +195,12 @@ def run_task(
         name: train_and_validate(planned.task, replace(train_request, fold=name), progress)
         for name in folds
     }
+
+
+def _is_annotated_as_now(report: Report, dataset: Dataset) -> bool:
+    """Whether a report leaves out what it would leave out now."""
+    now = {case.name: left_out(dataset.labels, case.annotated) for case in dataset.cases}
+    return all(case.not_annotated == now.get(case.name, ()) for case in report.cases)
 
 
 def _is_newer(path: Path, than: Path) -> bool:

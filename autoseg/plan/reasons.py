@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Literal
 
+from autoseg.core.annotation import in_words
+from autoseg.core.dataset import Case
 from autoseg.core.fingerprint import IntensityStats
+from autoseg.core.labels import LabelSpace
 from autoseg.core.layers import num_parameters, stage_sizes
 from autoseg.core.plan import Decision
 from autoseg.plan.fitting import Fit
@@ -52,6 +55,23 @@ def change(before: object, after: object) -> str:
 def axis_order(axes: Sequence[int]) -> str:
     """Raw axes by name, as ``x, z, y``."""
     return ", ".join(AXIS_NAMES[axis] for axis in axes)
+
+
+def partial_labels(cases: Sequence[Case], labels: LabelSpace) -> tuple[Decision, ...]:
+    """What follows from cases that are not annotated for all structures; empty if all are.
+
+    Args:
+        cases: of the data set.
+        labels: its structures.
+    """
+    annotated = in_words(cases, labels)
+    if annotated is None:
+        return ()
+    reason = (
+        "listed under 'annotated' in the table of cases; where a structure is not annotated, "
+        "background may be that structure: the loss takes it for either, scores leave it out"
+    )
+    return (Decision(what="partial labels", value=annotated, reason=reason),)
 
 
 def transpose(axes: Sequence[int], spacing_mm: Sequence[float]) -> Decision:

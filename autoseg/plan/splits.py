@@ -31,11 +31,13 @@ class SplitCase:
         name: the case.
         group: what must not be divided; None for a case on its own.
         structures: names of the structures that are in it.
+        annotated: names of the structures that are, or would be, marked in it; None for all.
     """
 
     name: str
     group: str | None = None
     structures: frozenset[str] = frozenset()
+    annotated: frozenset[str] | None = None
 
 
 def splits_of(dataset: Dataset, fingerprint: Fingerprint) -> Splits:
@@ -66,6 +68,7 @@ def splits_of(dataset: Dataset, fingerprint: Fingerprint) -> Splits:
                     for structure in labels.structures
                     if any(voxels[case.name][i - 1] for i in labels.indices_of(structure))
                 ),
+                annotated=None if case.annotated is None else frozenset(case.annotated),
             )
             for case in dataset.cases
         ]
@@ -110,7 +113,8 @@ def make_splits(cases: Sequence[SplitCase], num_folds: int = 5) -> Splits:
     Every case is held out once, and no group is divided. The folds are those of nnU-Net for
     the same names if every case is a group of its own, so that cross-validation results
     compare. Only where a structure would then be missing from a part of a fold although it is
-    in enough groups, groups change places.
+    in enough groups, groups change places. Where a structure is in too few for that, the cases
+    that are annotated for it are dealt likewise: they show where it is not.
 
     Args:
         cases: in any order.
@@ -130,9 +134,8 @@ def make_splits(cases: Sequence[SplitCase], num_folds: int = 5) -> Splits:
     if len(groups) < 2:
         return Splits.dealt((), _why_none(len(cases)))
     count = min(num_folds, len(groups))
-    structures = sorted({name for case in cases for name in case.structures})
     sizes = np.array([len(group) for group in groups])
-    presence = _presence(groups, structures)
+    structures, presence = _what_is_where(groups, count)
     seeds = range(SHUFFLE_SEED, SHUFFLE_SEED + NUM_SHUFFLES)
     first, fold_of = deal_everywhere(sizes, presence, count, seeds)
     reason = (
@@ -151,6 +154,31 @@ def _groups(cases: Sequence[SplitCase]) -> list[list[SplitCase]]:
         key = (False, case.name) if case.group is None else (True, case.group)
         groups.setdefault(key, []).append(case)
     return list(groups.values())
+
+
+def _what_is_where(groups: Sequence[Sequence[SplitCase]], count: int) -> tuple[list[str], Bools]:
+    """What every part of a fold should have, in words, and which group has it.
+
+    These are the structures, and the annotation of those that are in fewer groups than folds
+    and not annotated everywhere. Where one that is in more is seen, it is annotated.
+    """
+    cases = [case for group in groups for case in group]
+    names = sorted({name for case in cases for name in case.structures})
+    presence = _presence(groups, names)
+    num_groups = dict(zip(names, presence.sum(axis=0).tolist(), strict=True))
+    listed = {name for case in cases for name in case.annotated or ()}
+    titles, columns = [f"'{name}'" for name in names], list(presence.T)
+    for name in sorted({*names, *listed}):
+        shows = np.array([any(_shows(case, name) for case in group) for group in groups])
+        if num_groups.get(name, 0) < min(count, int(shows.sum())) and not shows.all():
+            titles.append(f"annotated '{name}'")
+            columns.append(shows)
+    return titles, np.array(columns, dtype=np.bool_).reshape(-1, len(groups)).T
+
+
+def _shows(case: SplitCase, structure: str) -> bool:
+    """Whether a case says where a structure is and where it is not."""
+    return case.annotated is None or structure in case.annotated
 
 
 def _presence(groups: Sequence[Sequence[SplitCase]], structures: Sequence[str]) -> Bools:
@@ -220,7 +248,7 @@ def _why_exchanged(moved: str | None, needed: Sequence[Gap], structures: Sequenc
     also = f", and likewise {_named(others)}" if others else ""
     return (
         f"; {moved} then changed folds, because fold {gap.fold} would have {verb} "
-        f"'{structures[gap.structure]}'{also}"
+        f"{structures[gap.structure]}{also}"
     )
 
 
@@ -240,7 +268,7 @@ def _what_lacks(left: Sequence[Gap], structures: Sequence[str]) -> str:
 
 
 def _named(structures: Sequence[str]) -> str:
-    shown = [f"'{name}'" for name in structures[:MOST_NAMED]]
+    shown = list(structures[:MOST_NAMED])
     more = len(structures) - MOST_NAMED
     return listing([*shown, f"{more} more"] if more > 0 else shown)
 

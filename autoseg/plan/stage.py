@@ -12,6 +12,7 @@ from autoseg.errors import AutosegError
 from autoseg.io import artifacts
 from autoseg.io.task import load_splits
 from autoseg.io.workspace import EVERYTHING, TaskFolder
+from autoseg.plan import reasons
 from autoseg.plan.edits import NO_EDITS, find_edits
 from autoseg.plan.planner import make_plan
 from autoseg.plan.request import PlanRequest
@@ -43,6 +44,8 @@ def plan_task(
     plan = make_plan(fingerprint, dataset.channels, dataset.labels, request, edits)
     _see_to_the_old_plan(task, before, plan)
     update_splits(task, dataset, fingerprint)
+    partial = reasons.partial_labels(dataset.cases, dataset.labels)
+    plan = plan.model_copy(update={"decisions": (*partial, *plan.decisions)})
     artifacts.save(task.plan_file(plan.name), plan)
     return plan
 

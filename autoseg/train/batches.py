@@ -43,6 +43,8 @@ class BatchSpec:
     Attributes:
         folder: the case store.
         cases: names to draw from.
+        known: which outputs of the network each of them is annotated for; None where all are for
+            all.
         batch_size: samples per batch.
         patch_size: ``(z, y, x)``, or ``(y, x)`` for slices.
         centre_on_annotated: whether the other samples are centred on an annotated voxel, where
@@ -57,6 +59,7 @@ class BatchSpec:
 
     folder: Path
     cases: tuple[str, ...]
+    known: tuple[tuple[bool, ...], ...] | None = None
     batch_size: int
     patch_size: tuple[int, ...]
     centre_on_annotated: bool
@@ -76,11 +79,15 @@ class Batch:
         images: float32 ``(batch, channels, *patch)``.
         labels: int16 ``(batch, *patch)`` indices.
         cases: name of each sample's case.
+        known: ``(batch, outputs of the network)``, whether the class or region was annotated in
+            the sample's case, the background always being; None if all were. Where a class was
+            not, background means background or any such class.
     """
 
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int16]
     cases: tuple[str, ...]
+    known: npt.NDArray[np.bool_] | None = None
 
 
 def num_random(batch_size: int, foreground_fraction: float) -> int:
@@ -109,7 +116,8 @@ def make_batch(
             note(index)
         samples.append(make_sample(spec, store, epoch, index))
     images, labels, cases = zip(*samples, strict=True)
-    return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases)
+    known = known_outputs_of(spec, cases)
+    return Batch(images=np.stack(images), labels=np.stack(labels), cases=cases, known=known)
 
 
 def make_sample(
@@ -147,6 +155,13 @@ def make_sample(
 def case_of(spec: BatchSpec, epoch: int, index: int) -> str:
     """Name of the case that a sample is drawn from."""
     return _draw_case(spec, epoch, index)[0]
+
+
+def known_outputs_of(spec: BatchSpec, cases: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """What ``Batch.known`` is for samples of some cases."""
+    if spec.known is None:
+        return None
+    return np.array([spec.known[spec.cases.index(case)] for case in cases], dtype=np.bool_)
 
 
 def _draw_case(spec: BatchSpec, epoch: int, index: int) -> tuple[str, np.random.Generator]:

@@ -38,6 +38,7 @@ class State(Artifact):
         recipe: how its cases were prepared.
         split: who trains and who is held out.
         precision: number format, as probed when the run started.
+        annotated: what its cases are annotated for that are not annotated for everything.
         compiled: whether the network is compiled, as probed when the run started.
         tensors: file with weights and optimiser buffers, beside this one.
         epoch: epochs finished.
@@ -55,6 +56,7 @@ class State(Artifact):
     recipe: Recipe
     split: Split
     precision: Precision
+    annotated: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     compiled: bool = False
     tensors: str = ""
     epoch: int = 0

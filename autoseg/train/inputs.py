@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 
 from pydantic import ValidationError
 
-from autoseg.core.dataset import Dataset, Split
+from autoseg.core.annotation import known_outputs, left_out, partly_annotated
+from autoseg.core.dataset import Case, Dataset, Split
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
 from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
@@ -17,6 +19,7 @@ from autoseg.io.case_store import CaseStore, source_of
 from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.build import NETWORKS
+from autoseg.train.annotation import tell_partial_labels
 from autoseg.train.augmentation.augment import AUGMENTATIONS
 from autoseg.train.batches import BatchSpec, Part
 from autoseg.train.objective.losses import LOSSES
@@ -132,12 +135,44 @@ class TrainingInputs:
         """How the cases were prepared."""
         return self.store.manifest.recipe
 
+    @property
+    def annotated(self) -> dict[str, tuple[str, ...]]:
+        """What is annotated in those cases of the fold that are not annotated for everything."""
+        return partly_annotated(self._cases_of({*self.split.train, *self.split.validation}))
+
+    @property
+    def known_outputs(self) -> dict[str, tuple[bool, ...]]:
+        """Which outputs of the network those cases are annotated for."""
+        labels, annotated = self.dataset.labels, self.annotated
+        # One tuple for all cases that are alike: it is sent to every process.
+        known = {which: known_outputs(labels, which) for which in set(annotated.values())}
+        return {case: known[which] for case, which in annotated.items()}
+
+    def not_annotated(self, case: str) -> tuple[str, ...]:
+        """Names of the structures that a case of the fold is not annotated for."""
+        return left_out(self.dataset.labels, self.annotated.get(case))
+
+    def tell_partial_labels(self) -> None:
+        """Log what each structure is learnt from, unless that is every training case."""
+        tell_partial_labels(self.dataset.labels, self._cases_of(self.split.train))
+
+    def _cases_of(self, names: Collection[str]) -> list[Case]:
+        return [case for case in self.dataset.cases if case.name in names]
+
+    def _known_in(self, cases: Sequence[str]) -> tuple[tuple[bool, ...], ...] | None:
+        known, everything = self.known_outputs, (True,) * self.dataset.labels.num_outputs
+        if not known.keys() & set(cases):
+            return None
+        return tuple(known.get(case, everything) for case in cases)
+
     def batches(self, part: Part) -> BatchSpec:
         """How batches of a part are drawn."""
         planned = self.configuration
+        cases = self.split.train if part == "train" else self.split.validation
         return BatchSpec(
             folder=self.store.folder,
-            cases=self.split.train if part == "train" else self.split.validation,
+            cases=cases,
+            known=self._known_in(cases),
             batch_size=planned.batch_size,
             patch_size=planned.patch_size,
             centre_on_annotated=self.dataset.labels.ignore is not None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from autoseg.core.plan import Configuration, Recipe, TrainingSpec
-from autoseg.core.words import duration
+from autoseg.core.words import counted, duration
 from autoseg.errors import AutosegError
 from autoseg.io import bundle
 from autoseg.io.workspace import FoldFolder
@@ -130,11 +131,13 @@ def _begin(
     logger.info("%s", reason)
     state = checkpoint.State(
         training=inputs.spec,
+        annotated=inputs.annotated,
         configuration=inputs.configuration,
         recipe=inputs.recipe,
         split=inputs.split,
         precision=precision,
     )
+    inputs.tell_partial_labels()
     session = _session(inputs, state, device)
     measured = compile_if_it_pays(session, _batch_shape(inputs))
     if measured:
@@ -181,6 +184,35 @@ def refuse_other_recipe(
         )
 
 
+def refuse_other_annotation(
+    folder: FoldFolder, inputs: TrainingInputs, before: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Go on only with cases that are annotated for what they were when the run was begun.
+
+    Args:
+        folder: where the run lies.
+        inputs: what it would go on with.
+        before: by case, as ``TrainingInputs.annotated``.
+
+    Raises:
+        AutosegError: if it is another; how many cases, and which is the first.
+    """
+    now = inputs.annotated
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed:
+        was, is_now = (", ".join(which.get(changed[0], ("all",))) for which in (before, now))
+        raise AutosegError(
+            f"what {counted(len(changed), 'case')} of this fold {_are(changed)} annotated for has "
+            f"changed since the run was started ({changed[0]}: {was} -> {is_now})",
+            place=label(folder),
+            remedy="put it back in cases.csv and repeat autoseg plan, or start over with --restart",
+        )
+
+
+def _are(cases: Sequence[str]) -> str:
+    return "is" if len(cases) == 1 else "are"
+
+
 def label(folder: FoldFolder) -> str:
     """What messages call a run."""
     return f"{folder.configuration} {folder.fold} (plan {folder.plan}, run {folder.run})"
@@ -223,6 +255,7 @@ def _refuse_other_split(
             place=label(folder),
             remedy="restore splits.json, or start over with --restart",
         )
+    refuse_other_annotation(folder, inputs, state.annotated)
 
 
 def _check_precision(

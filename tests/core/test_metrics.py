@@ -65,3 +65,21 @@ def test_a_structure_that_was_not_annotated_has_no_score():
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="finite"):
         scores(float("nan"))
+
+
+def test_a_structure_that_was_not_annotated_counts_in_no_mean():
+    made = report((0.8, 0.5), (0.6, 0.1))
+    second = made.cases[1]
+    partial = CaseScores(name="1", structures={"a": second.structures["a"]}, not_annotated=("b",))
+    made = made.model_copy(update={"cases": (made.cases[0], partial)})
+    assert made.mean_dice("b") == pytest.approx(0.5)
+    assert made.mean_dice("a") == pytest.approx(0.7)
+    assert made.mean_foreground_dice == pytest.approx(0.6)
+    assert partial.mean_dice == pytest.approx(0.6)
+    assert (made.num_annotated("a"), made.num_annotated("b")) == (2, 1)
+
+
+def test_a_report_of_before_there_were_partial_labels_is_still_read():
+    old = report((0.8, 0.5)).model_dump(mode="json")
+    del old["cases"][0]["not_annotated"]
+    assert Report.model_validate(old) == report((0.8, 0.5))

@@ -344,3 +344,58 @@ def test_workers_use_one_thread_and_leave_the_environment_alone(spec, monkeypatc
     source.close()
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+# What a batch knows of its cases --------------------------------------------------------------
+
+KNOWN = ((True, True, True), (True, False, True), (True, True, False))
+
+
+def test_a_batch_knows_the_outputs_of_its_samples_cases(spec):
+    by_case = dict(zip(SHAPES, KNOWN, strict=True))
+    for step in range(4):
+        batch = make_batch(replace(spec, known=KNOWN), 0, step)
+        assert batch.known is not None
+        assert (batch.known.dtype, batch.known.shape) == (np.bool_, (3, 3))
+        assert [tuple(row) for row in batch.known.tolist()] == [by_case[c] for c in batch.cases]
+
+
+def test_what_is_known_changes_nothing_else_about_a_batch(spec):
+    assert make_batch(spec, 1, 2).known is None
+    assert_same([make_batch(replace(spec, known=KNOWN), 1, 2)], [make_batch(spec, 1, 2)])
+
+
+def test_processes_make_batches_that_know_the_same(spec):
+    partial = replace(spec, known=KNOWN)
+    source = BatchSource(partial, 1)
+    try:
+        for step, batch in zip(range(2), source(0, range(2)), strict=True):
+            expected = make_batch(partial, 0, step).known
+            assert batch.known is not None
+            assert expected is not None
+            assert batch.known.tolist() == expected.tolist()
+    finally:
+        source.close()
+
+
+def test_a_sample_is_forced_onto_structures_its_case_is_annotated_for(tmp_path):
+    labels = np.zeros((10, 20, 22), dtype=np.int16)
+    labels[4:6, 8:11, 9:12] = 2
+    image = labels.astype(np.float32)[None]
+    nothing = np.empty(0, dtype=np.int64)
+    write(tmp_path, "partial", image, labels, [nothing, np.flatnonzero(labels == 2)])
+    spec = BatchSpec(
+        folder=tmp_path,
+        cases=("partial",),
+        batch_size=2,
+        patch_size=(1, 1, 1),
+        centre_on_annotated=False,
+        foreground_fraction=1.0,
+        augmentation="none",
+        mirror_axes=(),
+        masked_channels=(),
+        seed=0,
+        part="train",
+        known=((True, False, True),),
+    )
+    assert {int(v) for s in range(10) for v in make_batch(spec, 0, s).labels.ravel()} == {2}

@@ -37,6 +37,13 @@ def test_the_frequency_is_over_the_cases_that_contain_the_class():
     assert lesion / background == pytest.approx(math.sqrt((1700 / 2000) / (100 / 1000)))
 
 
+def test_cases_that_are_not_annotated_for_a_class_do_not_make_it_rarer():
+    full = case("full", (10, 10, 10), (200, 100))
+    partial = case("partial", (10, 10, 10), (200, 0))
+    _, organ, lesion = class_weights(fingerprint(full, partial), ["full", "partial"])
+    assert lesion / organ == pytest.approx(math.sqrt((200 / 1000) / (100 / 1000)))
+
+
 def test_voxels_count_by_their_volume():
     measured = fingerprint(
         case("fine", (4, 10, 10), (200, 100), spacing=(0.5, 0.5, 1.0)),

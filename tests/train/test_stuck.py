@@ -6,19 +6,29 @@ import pytest
 from autoseg.core.dataset import Split
 from autoseg.core.fingerprint import CaseFingerprint, Fingerprint, StructureMeasure
 from autoseg.core.plan import TrainingSpec
-from autoseg.train.monitoring.stuck import Facts, Part, explain, gather, is_time, stuck
+from autoseg.train.monitoring.stuck import (
+    Facts,
+    Part,
+    explain,
+    gather,
+    is_time,
+    stuck,
+    with_annotated,
+)
 
 NAMES = ("liver", "vessel")
 VESSEL = 1
 
 
-def part(raw, prepared=None, blank=False, size=10_000):
-    """Cases by their voxels of the vessel; the liver is in all."""
+def part(raw, prepared=None, blank=False, size=10_000, annotated=None):
+    """Cases by their voxels of the vessel; the liver is in all. Where the vessel is annotated."""
     raw = np.array([[5000, voxels] for voxels in raw])
     kept = raw if prepared is None else np.array([[5000, voxels] for voxels in prepared])
     lies_blank = np.zeros(raw.shape, dtype=bool)
     lies_blank[:, VESSEL] = blank
-    return Part(raw=raw, prepared=kept, sizes=np.full(len(raw), size), blank=lies_blank)
+    known = None if annotated is None else np.array([[True, bool(one)] for one in annotated])
+    sizes = np.full(len(raw), size)
+    return Part(raw=raw, prepared=kept, sizes=sizes, blank=lies_blank, annotated=known)
 
 
 def facts(**changes):
@@ -50,6 +60,56 @@ def test_a_structure_of_no_training_case_is_named_with_the_counts():
         "validation cases; deal other folds in splits.json, or check that its label value is "
         "the one in the files"
     )
+
+
+def test_a_structure_that_no_training_case_is_annotated_for_is_told_as_that():
+    train = part([0] * 4, annotated=[0] * 4)
+    validation = part([0, 700, 0], annotated=[0, 1, 1])
+    assert proven(train=train, validation=validation) == (
+        "the Dice of vessel stays 0: it is annotated in no training case (2 of 3 validation cases "
+        "are annotated for it), so nothing tells the network what it is; deal other folds in "
+        "splits.json, or annotate it in more cases"
+    )
+
+
+def test_a_structure_is_looked_for_in_the_cases_annotated_for_it():
+    text = proven(train=part([0] * 4, annotated=[0, 1, 1, 0]), validation=part([700]))
+    assert text is not None
+    assert "it is in none of the 2 training cases annotated for it, but in 1 of 1" in text
+    rare = part([800] + [0] * 39, annotated=[1] * 20 + [0] * 20)
+    told = reason(train=rare)
+    assert told is not None
+    assert "it is in only 1 of the 20 training cases annotated for it" in told
+
+
+def test_a_structure_that_no_validation_case_is_annotated_for_cannot_be_judged():
+    text = proven(validation=part([0] * 5, annotated=[0] * 5))
+    assert text is not None
+    assert "it is annotated in none of the 5 validation cases, so nobody can tell" in text
+
+
+def test_the_share_of_a_structure_is_that_of_the_cases_annotated_for_it():
+    # 12 of 10000 voxels where it is annotated, 6 of 10000 over all cases.
+    shown = [1] * 10 + [0] * 10
+    text = reason(train=part([12] * 10 + [0] * 10, annotated=shown))
+    assert text is not None
+    assert "drowned" not in text
+    text = reason(train=part([12] * 10 + [0] * 10))
+    assert text is not None
+    assert "only 0.06% of the voxels" in text
+
+
+def test_facts_know_what_their_cases_are_annotated_for_in_order():
+    known = {"b": (True, True, False), "e": (True, False, True)}
+    split = Split(train=("c", "b"), validation=("e",))
+    plain = facts(train=part([1, 2]), validation=part([3]))
+    told = with_annotated(plain, split, known)
+    assert told.train.annotated is not None
+    assert told.validation.annotated is not None
+    assert told.train.annotated.tolist() == [[True, True], [True, False]]
+    assert told.validation.annotated.tolist() == [[False, True]]
+    assert [told.train.num_annotated(structure) for structure in (0, 1)] == [2, 1]
+    assert with_annotated(plain, split, {}) is plain
 
 
 def test_a_structure_that_resampling_swallows_is_named_with_spacing_and_sizes():

@@ -12,10 +12,11 @@ from pathlib import Path
 from autoseg.io.layouts.found import Problems
 
 CASE, IMAGE, LABEL, GROUP, SPLIT = "case", "image", "label", "group", "split"
+ANNOTATED = "annotated"
 TEST = "test"
 """The ``split`` of cases that are kept out of training altogether."""
 _ALIASES = {"patient": GROUP}
-RESERVED = frozenset({CASE, IMAGE, LABEL, GROUP, SPLIT, *_ALIASES})
+RESERVED = frozenset({CASE, IMAGE, LABEL, GROUP, SPLIT, ANNOTATED, *_ALIASES})
 """Columns that cannot be channels."""
 _DELIMITERS = ",;\t"
 _IGNORED = ("#", "_")
@@ -32,6 +33,7 @@ class Cells:
         label: path of the label map, as written.
         group: what must not be split over folds, if it is given.
         split: a fold's number, ``"test"`` or nothing.
+        annotated: names of the structures that were annotated, as written; nothing for all.
     """
 
     line: int
@@ -40,6 +42,7 @@ class Cells:
     label: str
     group: str | None
     split: str
+    annotated: str
 
 
 def column_key(name: str) -> str:
@@ -131,6 +134,7 @@ class _Row:
             label=self.cells[LABEL],
             group=self.cells.get(GROUP) or None,
             split=self.cells.get(SPLIT, "").lower(),
+            annotated=self.cells.get(ANNOTATED, ""),
         )
 
     def tell(self, file: Path, problems: Problems) -> bool:

@@ -15,6 +15,7 @@ from autoseg.core.labels import LabelSpace
 from autoseg.errors import DataError
 from autoseg.io import atomic, dataset_json
 from autoseg.io.layouts.case_rows import (
+    ANNOTATED,
     CASE,
     GROUP,
     IMAGE,
@@ -27,6 +28,7 @@ from autoseg.io.layouts.case_rows import (
     read_rows,
 )
 from autoseg.io.layouts.found import Found, Problems
+from autoseg.io.layouts.named_structures import DIVIDER, find_structures
 from autoseg.io.workspace import check_name
 
 CASES = "cases.csv"
@@ -80,11 +82,12 @@ def read_table(data: Mapping[str, Any], problems: Problems) -> Found:
     file = problems.description.parent / (_text(data, "cases", problems) or CASES)
     rows = read_rows(file, channels, problems) if channels else []
     _tell_doubled(rows, file, problems)
+    used = [row for row in rows if row.split != TEST]
     return Found(
         layout="table",
         channels=channels,
         labels=labels,
-        cases=tuple(_case(row) for row in rows if row.split != TEST),
+        cases=tuple(_case(row, _annotated(row, labels, file, problems)) for row in used),
         folds=_folds(rows, file, problems),
         name=name,
         root=_root(problems.description, root or "."),
@@ -115,7 +118,8 @@ def write_table(
     Raises:
         AutosegError: if a file cannot be written.
         ValueError: if a table cannot hold it: channels named like other columns or like each
-            other in files of their own, folds that do not hold out every case once.
+            other in files of their own, folds that do not hold out every case once, annotated
+            structures with a ``|`` in their names.
     """
     root = root.resolve()
     table = _table_text(root, channels, cases, _fold_numbers(cases, folds))
@@ -154,9 +158,27 @@ def _root(description: Path, root: str) -> Path:
     return (description.parent / Path(root.replace("\\", "/")).expanduser()).resolve()
 
 
-def _case(row: Cells) -> Case:
-    images = tuple(_path(image) for image in row.images)
-    return Case(name=row.case, images=images, label=_path(row.label), group=row.group)
+def _case(row: Cells, annotated: tuple[str, ...] | None) -> Case:
+    return Case(
+        name=row.case,
+        images=tuple(_path(image) for image in row.images),
+        label=_path(row.label),
+        group=row.group,
+        annotated=annotated,
+    )
+
+
+def _annotated(
+    row: Cells, labels: LabelSpace | None, file: Path, problems: Problems
+) -> tuple[str, ...] | None:
+    """What a line says was annotated; None for all, or if it cannot be understood."""
+    if not row.annotated or labels is None:
+        return None
+    names, findings = find_structures(row.annotated, labels.names)
+    for finding in findings:
+        told = f"line {row.line}: {ANNOTATED}: {finding}"
+        problems.add("description", told, file, case=row.case)
+    return None if findings or len(names) == len(labels.names) else names
 
 
 def _path(cell: str) -> Path:
@@ -230,16 +252,24 @@ def _table_text(
     header = [CASE, *_image_columns(channels, cases), LABEL]
     header += [GROUP] if any(case.group is not None for case in cases) else []
     header += [SPLIT] if numbers else []
+    header += [ANNOTATED] if any(case.annotated is not None for case in cases) else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for case in cases:
         cells = {CASE: case.name, LABEL: _written(case.label, root), GROUP: case.group or ""}
         cells[SPLIT] = str(numbers.get(case.name, ""))
+        cells[ANNOTATED] = _listed(case.annotated or ())
         columns = [IMAGE] if len(case.images) == 1 and IMAGE in header else channels
         cells |= dict(zip(columns, (_written(p, root) for p in case.images), strict=True))
         writer.writerow([cells.get(column, "") for column in header])
     return text.getvalue()
+
+
+def _listed(names: Sequence[str]) -> str:
+    if any(DIVIDER in name for name in names):
+        raise ValueError(f"a table cannot list structures with '{DIVIDER}' in their names")
+    return DIVIDER.join(names)
 
 
 def _image_columns(channels: Sequence[str], cases: Sequence[Case]) -> list[str]:

@@ -44,6 +44,7 @@ class View:
         in_plane: whether the network sees slices: then only these are predicted.
         is_whole: whether the box is the whole case.
         spacing: mm, ``(z, y, x)``.
+        not_annotated: structures the case is not annotated for: they get no Dice.
     """
 
     case: str
@@ -53,6 +54,7 @@ class View:
     in_plane: bool
     is_whole: bool
     spacing: Triple
+    not_annotated: tuple[str, ...] = ()
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -217,6 +219,7 @@ def _colours(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _title(view: View, epoch: int, dice: Mapping[str, float | None]) -> str:
+    dice = {name: value for name, value in dice.items() if name not in view.not_annotated}
     scores = dice_in_words(dice)
     if len(scores) > _LONGEST_SCORES:
         scores = dice_in_words(dice, most_named=0)

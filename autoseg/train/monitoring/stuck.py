@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -41,12 +41,19 @@ class Part:
         prepared: the same after resampling.
         sizes: voxels of each prepared case.
         blank: whether a structure lies where all channels are 0, ``(cases, structures)``.
+        annotated: whether a case is annotated for a structure, ``(cases, structures)``; None if
+            all are for all.
     """
 
     raw: Counts
     prepared: Counts
     sizes: Counts
     blank: npt.NDArray[np.bool_]
+    annotated: npt.NDArray[np.bool_] | None = None
+
+    def num_annotated(self, structure: int) -> int:
+        """Number of cases that are annotated for a structure, by its number from 0."""
+        return len(self) if self.annotated is None else int(self.annotated[:, structure].sum())
 
     def num_with(self, structure: int) -> int:
         """Number of cases whose files have a structure, by its number from 0."""
@@ -135,6 +142,27 @@ def stuck(rows: Sequence[Mapping[str, Any]], warned: Iterable[str]) -> list[str]
     ]
 
 
+def with_annotated(facts: Facts, split: Split, known: Mapping[str, Sequence[bool]]) -> Facts:
+    """The facts with what the cases are annotated for.
+
+    Args:
+        facts: what else is known.
+        split: who trains and who is held out, in the order of the facts.
+        known: of the cases that are not annotated for everything, whether they are for each
+            output of the network; what comes before the structures is not looked at.
+    """
+    count = len(facts.names)
+
+    def part(names: Sequence[str], what: Part) -> Part:
+        rows = [known.get(name, (True,) * count)[-count:] for name in names]
+        return replace(what, annotated=np.array(rows, dtype=np.bool_))
+
+    if not known:
+        return facts
+    train, validation = part(split.train, facts.train), part(split.validation, facts.validation)
+    return replace(facts, train=train, validation=validation)
+
+
 def is_time(steps: int, progress: float, *, over: bool) -> bool:
     """Whether a Dice of 0 is worth a word that data alone do not explain.
 
@@ -171,6 +199,16 @@ def explain(facts: Facts, structure: int, *, patient: bool) -> str | None:
     return f"the Dice of {facts.names[structure]} stays 0: {found}"
 
 
+def _annotated_in_no_training_case(facts: Facts, structure: int) -> str | None:
+    if facts.train.num_annotated(structure):
+        return None
+    return (
+        f"it is annotated in no training case ({facts.validation.num_annotated(structure)} of "
+        f"{len(facts.validation)} validation cases are annotated for it), so nothing tells the "
+        "network what it is; deal other folds in splits.json, or annotate it in more cases"
+    )
+
+
 def _absent_from_training(facts: Facts, structure: int) -> str | None:
     if facts.train.num_with(structure):
         return None
@@ -178,7 +216,7 @@ def _absent_from_training(facts: Facts, structure: int) -> str | None:
     if facts.validation.num_with(structure):
         elsewhere = f", but in {_cases_with(facts.validation, structure)} validation cases"
     return (
-        f"it is in none of the {len(facts.train)} training cases{elsewhere}; deal other folds "
+        f"it is in none of the {_training_cases(facts, structure)}{elsewhere}; deal other folds "
         "in splits.json, or check that its label value is the one in the files"
     )
 
@@ -211,9 +249,10 @@ def _on_blank_image(facts: Facts, structure: int) -> str | None:
 def _absent_from_validation(facts: Facts, structure: int) -> str | None:
     if facts.validation.num_with(structure):
         return None
+    verb = "in" if facts.validation.num_annotated(structure) else "annotated in"
     return (
-        f"it is in none of the {len(facts.validation)} validation cases, so nobody can tell how "
-        f"well it is learnt (it is in {_cases_with(facts.train, structure)} training cases); "
+        f"it is {verb} none of the {len(facts.validation)} validation cases, so nobody can tell "
+        f"how well it is learnt (it is in {_cases_with(facts.train, structure)} training cases); "
         "deal other folds in splits.json"
     )
 
@@ -257,10 +296,10 @@ def _taken_for_another(facts: Facts, structure: int) -> str | None:
 
 def _in_few_cases(facts: Facts, structure: int) -> str | None:
     count = facts.train.num_with(structure)
-    if count > _RARE_CASES * len(facts.train):
+    if count > _RARE_CASES * facts.train.num_annotated(structure):
         return None
     return (
-        f"it is in only {count} of the {len(facts.train)} training cases; annotate more cases "
+        f"it is in only {count} of the {_training_cases(facts, structure)}; annotate more cases "
         "that have it"
     )
 
@@ -280,6 +319,7 @@ def _drowned(facts: Facts, structure: int) -> str | None:
 _Reason = Callable[[Facts, int], str | None]
 
 _PROVEN: tuple[_Reason, ...] = (
+    _annotated_in_no_training_case,
     _absent_from_training,
     _lost_in_preparation,
     _on_blank_image,
@@ -290,7 +330,14 @@ _LIKELY: tuple[_Reason, ...] = (_too_short, _taken_for_another, _in_few_cases, _
 
 
 def _share(facts: Facts, structure: int) -> float:
-    return float(facts.train.prepared[:, structure].sum() / facts.train.sizes.sum())
+    train = facts.train
+    sizes = train.sizes if train.annotated is None else train.sizes[train.annotated[:, structure]]
+    return float(train.prepared[:, structure].sum() / sizes.sum())
+
+
+def _training_cases(facts: Facts, structure: int) -> str:
+    count = facts.train.num_annotated(structure)
+    return f"{count} training cases{'' if count == len(facts.train) else ' annotated for it'}"
 
 
 def _cases_with(part: Part, structure: int) -> str:

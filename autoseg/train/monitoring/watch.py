@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from autoseg.train.monitoring.pictures import Pictures
 from autoseg.train.monitoring.preview import Previewer, choose_case, choose_view
 from autoseg.train.monitoring.scalars import Scalars
 from autoseg.train.monitoring.side_files import SideFiles
-from autoseg.train.monitoring.stuck import Facts, explain, gather, is_time, stuck
+from autoseg.train.monitoring.stuck import Facts, explain, gather, is_time, stuck, with_annotated
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ class Watch:
         if not self._preview_every or epoch % self._preview_every:
             return
         with self._side_files.writing("previews"):
-            self._previewer = self._previewer or _previewer(self._inputs, self._session)
+            if self._previewer is None:
+                self._previewer = _for_case(_previewer(self._inputs, self._session), self._inputs)
             rows = self._previewer.rows(epoch)
             names = self._previewer.names
             self._pictures.ask("previews", save_overlay, self._folder.preview(epoch), rows, names)
@@ -162,6 +164,7 @@ class Watch:
         steps = sum(row["steps"] for row in rows)
         over = state.epoch + 1 >= state.last_epoch or state.time_is_up
         facts = _facts(self._inputs, confusion, steps)
+        facts = with_annotated(facts, self._inputs.split, self._inputs.known_outputs)
         patient = not is_time(steps, state.progress, over=over)
         reasons = {name: explain(facts, facts.names.index(name), patient=patient) for name in found}
         return {name: reason for name, reason in reasons.items() if reason is not None}
@@ -205,6 +208,12 @@ def _previewer(inputs: TrainingInputs, session: Session) -> Previewer:
         masked_channels=inputs.batches("validation").masked_channels,
         is_colour=is_colour(inputs.recipe),
     )
+
+
+def _for_case(previewer: Previewer, inputs: TrainingInputs) -> Previewer:
+    """A previewer that leaves out what the case it shows is not annotated for."""
+    unknown = inputs.not_annotated(previewer.view.case)
+    return replace(previewer, view=replace(previewer.view, not_annotated=unknown))
 
 
 def is_colour(recipe: Recipe) -> bool:

@@ -20,7 +20,8 @@ def class_weights(fingerprint: Fingerprint, cases: Collection[str]) -> tuple[flo
     often than they occur, and one over the frequency itself would make up for the same
     imbalance twice. No class weighs more than 100 times the commonest, and the mean is 1. What
     belongs to no structure counts as background, ignored voxels too. A class that is in none
-    of the cases weighs as much as the rarest one.
+    of the cases weighs as much as the rarest one. Cases that are not annotated for a class do
+    not contain it and change its weight no more than others without it.
 
     Args:
         fingerprint: of the data set.
