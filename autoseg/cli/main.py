@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import typer
 
-from autoseg.cli import data, tools, training
+from autoseg.cli import data, evaluation, tools, training
 from autoseg.cli.several_processes import several_processes
 from autoseg.errors import AutosegError, InterruptedRunError
 
@@ -58,7 +58,8 @@ def _start(
 for _command in (
     *(tools.init, data.check, data.plan, data.preprocess),
     *(training.train, training.predict, training.validate),
-    *(tools.evaluate, tools.overlay, training.run, tools.demo, tools.doctor),
+    *(evaluation.evaluate, evaluation.compare),
+    *(tools.overlay, training.run, tools.demo, tools.doctor),
 ):
     app.command()(_command)
 

@@ -1,4 +1,4 @@
-"""``init``, ``evaluate``, ``overlay``, ``demo`` and ``doctor``."""
+"""``init``, ``overlay``, ``demo`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from autoseg.cli.console import print_report, progress_bar, set_up_logging
 from autoseg.cli.options import (
     QuietOption,
-    TaskOption,
     VerboseOption,
     WorkersOption,
     WorkspaceOption,
@@ -20,7 +19,6 @@ from autoseg.core.words import counted
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
-    from autoseg.core.dataset import Dataset
     from autoseg.init.stage import Described
 
 _MOST_FILES_NAMED = 3
@@ -62,35 +60,6 @@ def init(
         described = describe_folder(root, file, workers, progress)
     if not quiet:
         _print_described(described, folder if output is None else file.parent)
-
-
-def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder.")],
-    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder.")],
-    task: TaskOption = None,
-    workspace: WorkspaceOption = None,
-    workers: WorkersOption = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Score label maps against references.
-
-    Prints Dice and IoU per case and structure; report.json goes beside the predictions.
-    """
-    set_up_logging(verbose, quiet)
-    from autoseg.evaluate.stage import evaluate_folders
-
-    dataset = _dataset_of(workspace, task)
-    labels = None if dataset is None else dataset.labels
-    with progress_bar("scoring", quiet) as progress:
-        scored = evaluate_folders(
-            *(predictions, references, labels, workers, progress),
-            must_fit=task is not None,
-            dataset=dataset,
-        )
-    print_report(scored.report)
-    if not quiet:
-        typer.echo(f"report: {scored.path}")
 
 
 def overlay(
@@ -193,14 +162,3 @@ def _print_labels(described: Described) -> None:
             typer.echo(f"  label {values} {structure.name}{where}")
     if labels.ignore is not None:
         typer.echo(f"  label {labels.ignore} ignore")
-
-
-def _dataset_of(workspace: Path | None, task: str | None) -> Dataset | None:
-    """The data of the current task, if there is one: they say what label values mean."""
-    from autoseg.io.task import load_dataset
-    from autoseg.io.workspace import find_workspace
-
-    place = find_workspace(workspace)
-    if task is None and not place.current_file.is_file():
-        return None
-    return load_dataset(place.resolve_task(task))

@@ -31,7 +31,11 @@ def score_case(
     Raises:
         ValueError: if the shapes differ or an index is out of range.
     """
-    counts = confusion_matrix(prediction, reference, labels)
+    return score_counts(confusion_matrix(prediction, reference, labels), labels)
+
+
+def score_counts(counts: npt.NDArray[np.int64], labels: LabelSpace) -> dict[str, Scores]:
+    """Scores of all structures from the counts of ``confusion_matrix``."""
     return {
         structure.name: _score(counts, labels.indices_of(structure))
         for structure in labels.structures
@@ -89,4 +93,10 @@ def _score(counts: npt.NDArray[np.int64], indices: tuple[int, ...]) -> Scores:
         false_negatives=false_negatives,
         dice=2 * true_positives / (union + true_positives) if union else None,
         iou=true_positives / union if union else None,
+        precision=_share(true_positives, false_positives),
+        recall=_share(true_positives, false_negatives),
     )
+
+
+def _share(right: int, wrong: int) -> float | None:
+    return right / (right + wrong) if right + wrong else None

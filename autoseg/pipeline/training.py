@@ -153,6 +153,7 @@ def validate(
             name=p.name,
             prediction=p.path,
             reference=dataset.label_path(dataset.case(p.name)),
+            group=dataset.case(p.name).group,
             annotated=dataset.case(p.name).annotated,
         )
         for p in predictions

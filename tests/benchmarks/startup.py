@@ -13,7 +13,7 @@ import time
 
 COMMANDS = (
     *("init", "check", "plan", "preprocess", "train", "predict", "validate"),
-    *("evaluate", "overlay", "run", "demo", "doctor"),
+    *("evaluate", "compare", "overlay", "run", "demo", "doctor"),
 )
 
 

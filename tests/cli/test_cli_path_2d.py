@@ -90,9 +90,10 @@ def dice(predicted, reference):
 
 def shown_scores(called):
     """What ``evaluate`` prints: the Dice of each structure, by case."""
-    header, *rows = (line.split() for line in called.out.splitlines()[:-2])
+    lines = [line.split() for line in called.out.splitlines()]
+    header, *rows = lines[: next(i for i, line in enumerate(lines) if line[:2] == ["mean", "of"])]
     structures = [word for word in header if word not in SCORED]
-    dices = {row[0]: row[1::2] for row in rows if row[0] != "mean"}
+    dices = {row[0]: row[1::2] for row in rows}
     return {
         case: dict(zip(structures, map(float, scores), strict=True))
         for case, scores in dices.items()

@@ -10,7 +10,7 @@ import autoseg
 
 COMMANDS = [
     *("plan", "preprocess", "train", "predict", "validate"),
-    *("evaluate", "overlay", "run", "demo", "doctor"),
+    *("evaluate", "compare", "overlay", "run", "demo", "doctor"),
 ]
 # typer itself imports pydantic from some version on: what autoseg makes of it must stay out.
 HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy", "numpy", "autoseg.core.artifact")

@@ -61,7 +61,7 @@ def test_random_maps_score_as_a_naive_implementation_says(seed, ignore):
     assert list(scores) == ["whole", "core", "rest"]
     for name, indices in {"whole": [1, 3, 4], "core": [3], "rest": [1, 2]}.items():
         expected = naive(prediction, reference, indices, labels.ignore_index)
-        assert tuple(scores[name].model_dump().values()) == pytest.approx(expected)
+        assert tuple(scores[name].model_dump().values())[:5] == pytest.approx(expected)
 
 
 def test_voxels_to_ignore_do_not_count_as_false_positives():

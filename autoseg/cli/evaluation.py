@@ -1,0 +1,163 @@
+"""``evaluate`` and ``compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoseg.cli.console import progress_bar, set_up_logging
+from autoseg.cli.options import (
+    QuietOption,
+    TaskOption,
+    VerboseOption,
+    WorkersOption,
+    WorkspaceOption,
+)
+from autoseg.errors import AutosegError
+
+if TYPE_CHECKING:
+    from autoseg.core.dataset import Dataset
+
+COMPARED = "dice,nsd,hd95"
+
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="NAMES",
+        help="dice, iou, precision, recall, volume_error_ml, nsd, hd95, assd, lesion_sensitivity, "
+        "lesion_f1, false_lesions, and on request pixel_accuracy, pixel_error, weighted_jaccard; "
+        "separated by commas, or all.",
+    ),
+]
+ToleranceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance-mm",
+        metavar="MM",
+        help="Distance up to which surfaces agree (NSD); the side of a typical voxel by default.",
+    ),
+]
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder.")],
+    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder.")],
+    metrics: MetricsOption = None,
+    tolerance_mm: ToleranceOption = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="All scores as a table for spreadsheets, too."),
+    ] = None,
+    task: TaskOption = None,
+    workspace: WorkspaceOption = None,
+    workers: WorkersOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score label maps against references.
+
+    Prints scores per case and statistics per structure; report.json goes beside the predictions.
+    """
+    set_up_logging(verbose, quiet)
+    from autoseg.cli.scores import print_scores
+    from autoseg.core.measures import parse_metrics
+    from autoseg.evaluate.stage import Options, evaluate_folders
+    from autoseg.evaluate.table import write_table
+
+    options = Options(metrics=parse_metrics(metrics), tolerance=tolerance_mm, workers=workers)
+    dataset = _dataset_of(workspace, task)
+    labels = None if dataset is None else dataset.labels
+    with progress_bar("scoring", quiet) as progress:
+        scored = evaluate_folders(
+            predictions,
+            references,
+            labels,
+            workers,
+            progress,
+            must_fit=task is not None,
+            options=options,
+            dataset=dataset,
+        )
+    print_scores(scored.report)
+    if csv is not None:
+        write_table(csv, scored.report)
+    if not quiet:
+        typer.echo(f"report: {scored.path}")
+        if csv is not None:
+            typer.echo(f"table: {csv}")
+
+
+def compare(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A B [C ...] REFERENCES",
+            help="Folders of predictions, and last that of the references.",
+        ),
+    ],
+    metrics: MetricsOption = COMPARED,
+    tolerance_mm: ToleranceOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.json", help="All numbers as JSON."),
+    ] = None,
+    task: TaskOption = None,
+    workspace: WorkspaceOption = None,
+    workers: WorkersOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare folders of predictions of the same cases.
+
+    Prints paired differences with their interval and a test; ranks if there are more than two.
+    """
+    set_up_logging(verbose, quiet)
+    from autoseg.cli.scores import print_comparison
+    from autoseg.core.measures import of_structures, parse_metrics
+    from autoseg.evaluate.compare_stage import compare_folders
+    from autoseg.evaluate.stage import Options
+    from autoseg.io import artifacts
+
+    if len(folders) < 3:
+        raise AutosegError(
+            "two folders of predictions are needed, and the references",
+            remedy="write: autoseg compare A B REFERENCES",
+        )
+    names = of_structures(parse_metrics(metrics))
+    if not names:
+        raise AutosegError(
+            f"--metrics {metrics}: scores of whole label maps are not compared",
+            remedy=f"write for example --metrics {COMPARED}",
+        )
+    options = Options(metrics=names, tolerance=tolerance_mm, workers=workers)
+    dataset = _dataset_of(workspace, task)
+    labels = None if dataset is None else dataset.labels
+    with progress_bar("scoring", quiet) as progress:
+        comparison = compare_folders(
+            folders[:-1],
+            folders[-1],
+            labels,
+            options,
+            progress,
+            must_fit=task is not None,
+            dataset=dataset,
+        )
+    print_comparison(comparison)
+    if output is not None:
+        artifacts.save(output, comparison)
+        if not quiet:
+            typer.echo(f"comparison: {output}")
+
+
+def _dataset_of(workspace: Path | None, task: str | None) -> Dataset | None:
+    """The data of the current task, if there is one: they say what label values mean."""
+    from autoseg.io.task import load_dataset
+    from autoseg.io.workspace import find_workspace
+
+    place = find_workspace(workspace)
+    if task is None and not place.current_file.is_file():
+        return None
+    return load_dataset(place.resolve_task(task))

@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+from commands import assert_done, assert_refused, call
+from conftest import toy_case
+
+from autoseg.core.image import LabelMap
+from autoseg.io.images import write_labels
+
+NUMBERS = range(6)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Predictions of six cases: shifted by a voxel, by two, right."""
+    monkeypatch.delenv("AUTOSEG_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for folder, steps in (("one", 1), ("two", 2), ("right", 0), ("references", 0)):
+        for number in NUMBERS:
+            write(tmp_path / folder, f"ball_{number}", number, steps)
+    return tmp_path
+
+
+def write(folder, name, number, steps=0):
+    _, labels = toy_case(number)
+    array = np.roll(labels.array, steps, axis=1)
+    write_labels(folder / f"{name}.nii.gz", LabelMap(array=array, geometry=labels.geometry))
+
+
+def compare(*words):
+    return call("compare", *words, "--workers", 0)
+
+
+def rows(called):
+    """Lines of the tables by metric and structure."""
+    lines = [line.split() for line in called.out.splitlines()]
+    return {(line[0], line[1]): line for line in lines if line[:1] == ["Dice"]}
+
+
+def test_two_folders_are_compared_pair_by_pair(here):
+    called = compare("one", "right", "references")
+    assert_done(called)
+    assert "A = one, B = right: 6 cases" in called.out
+    assert "HD95 mm" in called.out
+    row = rows(called)["Dice", "1"]
+    assert row[2] == "6"
+    assert row[4] == "1.000"
+    # All six are better: 2 of 64 signs, and twice that for two structures.
+    assert row[-3:] == ["0.031", "0.062", "6/0/0"]
+    assert rows(called)["Dice", "(mean)"][-2:] == ["-", "6/0/0"]
+
+
+def test_all_numbers_are_written_as_json_without_nan(here):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    called = compare("one", "right", "references", "-o", "c.json", "--metrics", "all")
+    assert "comparison: c.json" in called.out
+    found = json.loads((here / "c.json").read_text(), parse_constant=refuse)
+    assert found["folders"] == {"one": "one", "right": "right"}
+    assert found["cases"] == [f"ball_{n}" for n in NUMBERS]
+    assert "pixel_accuracy" not in found["metrics"]
+    by_place = {(p["metric"], p["structure"]): p for p in found["pairs"]}
+    hd95 = by_place["hd95", "1"]
+    assert (hd95["first_mean"], hd95["difference"]) == (1.25, -1.25)
+    assert hd95["interval"] == [-1.25, -1.25]
+    assert found["ranks"][0]["mean_ranks"] == {"one": 2.0, "right": 1.0}
+
+
+def test_three_folders_get_ranks(here):
+    called = compare("two", "one", "right", "references", "--metrics", "dice")
+    assert_done(called)
+    lines = [line.split() for line in called.out.splitlines()]
+    assert lines[1][:6] == ["metric", "structure", "n", "two", "one", "right"]
+    assert lines[2][:6] == ["Dice", "1", "6", "3.00", "2.00", "1.00"]
+    assert lines[4] == ["Dice", "(mean)", "6", "3.00", "2.00", "1.00"]
+    for pair in ("A = two, B = one", "A = two, B = right", "A = one, B = right"):
+        assert pair in called.out
+
+
+def test_cases_missing_in_a_folder_are_named_and_left_out(here):
+    (here / "one" / "ball_2.nii.gz").unlink()
+    write(here / "right", "extra", 0)
+    called = compare("one", "right", "references")
+    assert_done(called)
+    assert "not in one, left out: ball_2, extra" in called.out
+    assert "not in references, left out: extra" in called.out
+    assert "A = one, B = right: 5 cases" in called.out
+
+
+def test_a_structure_that_one_folder_misses_is_told(here):
+    _, labels = toy_case(0)
+    without = LabelMap(array=labels.array * (labels.array != 2), geometry=labels.geometry)
+    write_labels(here / "one" / "ball_0.nii.gz", without)
+    called = compare("one", "right", "references")
+    assert "2: missed or invented in 1 case of A and 0 cases of B" in called.out
+
+
+def test_folders_of_the_same_name_are_told_apart_by_their_paths(here):
+    for parent, folder in (("x", "one"), ("y", "two")):
+        (here / parent).mkdir()
+        (here / folder).rename(here / parent / "out")
+    assert "A = x/out, B = y/out" in compare("x/out", "y/out", "references").out
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("one", "references"), ("two folders of predictions", "autoseg compare A B REFERENCES")),
+        (("one", "two/../one", "references"), ("two/../one", "given twice", "different folders")),
+        (("one", "two", "one"), ("one", "as predictions and as references")),
+        (("one", "nowhere", "references"), ("nowhere", "no such folder")),
+        (("one", "other", "references"), ("no case is in all 2 folders", "the same name")),
+        (("one", "two", "references", "--metrics", "dise"), ("no metric named 'dise'", "'dice'")),
+        (
+            ("one", "two", "references", "--metrics", "pixel_error"),
+            ("--metrics pixel_error", "whole label maps are not compared", "dice"),
+        ),
+        (("one", "two", "references", "--tolerance-mm", "-2"), ("--tolerance-mm -2",)),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(here, words, parts):
+    write(here / "other", "another", 0)
+    assert_refused(compare(*words), *parts)
