@@ -31,6 +31,12 @@ def cascade_task(toy: Toy, folder: Path) -> TaskFolder:
     """A copy of the toy task with a cascade in its plan, planned and prepared."""
     shutil.copytree(toy.workspace.root, folder / "workspace")
     task = TaskFolder(folder / "workspace" / toy.task.name)
+    add_cascade(task, FIRST, SECOND)
+    return task
+
+
+def add_cascade(task: TaskFolder, first: list[str], second: list[str]) -> None:
+    """Plan and prepare a small cascade whose folds hold out some cases or the others."""
     plan = json.loads(task.plan_file("default").read_text())
     full = plan["configurations"]["3d_fullres"]
     full["network"]["features_per_stage"] = [4, 6, 8]
@@ -39,12 +45,11 @@ def cascade_task(toy: Toy, folder: Path) -> TaskFolder:
     task.plan_file("default").write_text(json.dumps(plan))
     splits = json.loads(task.splits_file.read_text())
     splits["folds"] = [
-        {"train": SECOND, "validation": FIRST},
-        {"train": FIRST, "validation": SECOND},
+        {"train": second, "validation": first},
+        {"train": first, "validation": second},
     ]
     task.splits_file.write_text(json.dumps(splits))
     assert preprocess_task(task, [LOWRES, CASCADE], workers=0) == []
-    return task
 
 
 def train_both_stages(task: TaskFolder) -> None:

@@ -7,8 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cascades import CASCADE, FIRST, LOWRES, SECOND, cascade_task, request, train_both_stages
+from cascades import (
+    CASCADE,
+    FIRST,
+    LOWRES,
+    SECOND,
+    add_cascade,
+    cascade_task,
+    request,
+    train_both_stages,
+)
 from conftest import toy_geometry
+from overlapping_dataset import IGNORE, REGIONS, prepared_task, some_slices
 from torch import nn
 
 from autoseg.core.plan import Plan
@@ -235,10 +245,11 @@ def test_finished_predictions_are_kept_and_missing_ones_made_again(task):
     with pytest.raises(
         WorkspaceError,
         match=r"1 case \('ball_04'\) has no prediction of 3d_lowres; "
-        "run: autoseg train 3d_lowres fold1$",
+        "run: autoseg validate 3d_lowres fold1$",
     ):
         load_inputs(task, request(CASCADE))
-    train_and_validate(task, request(LOWRES, "fold1", learning_rate=0.05, steps_per_epoch=6))
+    # Whatever flags it was trained with.
+    validate(task, request(LOWRES, "fold1"), again=True)
     assert kept.stat().st_mtime_ns == stamp
     assert load_inputs(task, request(CASCADE)).previous == previous
 
@@ -248,7 +259,7 @@ def test_predictions_of_older_weights_are_outdated(task):
     with pytest.raises(
         WorkspaceError,
         match=r"3 cases \(the first is 'ball_03'\) have an outdated prediction of 3d_lowres; "
-        "run: autoseg train 3d_lowres fold1$",
+        "run: autoseg validate 3d_lowres fold1$",
     ):
         load_inputs(task, request(CASCADE))
 
@@ -390,6 +401,21 @@ def test_one_command_trains_all_that_a_cascade_of_three_builds_on(toy, tmp_path)
     shutil.rmtree(task.root)
     predictor = load_predictor([moved / "bundle.json"], OPTIONS)
     assert predictor.previous.previous.configuration.dimensions == 2
+
+
+def test_a_cascade_of_regions_reads_a_label_map_of_them(tmp_path):
+    task = prepared_task(tmp_path, REGIONS | {"ignore": IGNORE}, some_slices, "3d_fullres")
+    cases = [f"ball_{number}" for number in range(6)]
+    add_cascade(task, cases[:3], cases[3:])
+    train_both_stages(task)
+    inputs = load_inputs(task, request(CASCADE))
+    assert inputs.dataset.labels.num_outputs == 2
+    image, _, case = make_sample(inputs.batches("validation"), inputs.store, 0, 0)
+    assert image.shape == (1 + 2, 12, 28, 20)
+    read = inputs.batches("validation").previous.read(case, (0, 0, 0), inputs.store.shape(case))
+    assert {0} < set(np.unique(read)) <= {0, 1, 2}
+    report = validate(task, request(CASCADE))
+    assert report.structures == ("whole", "core")
 
 
 def test_a_plan_that_goes_in_circles_is_refused(trained):

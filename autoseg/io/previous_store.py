@@ -27,7 +27,7 @@ from autoseg.io.workspace import check_name
 
 _LABELS, _INFO = "labels.b2nd", "case.json"
 _OPEN_FILES = 128
-_REMEDY = "delete its folder and train the previous stage again, which only predicts anew"
+_AGAIN = "repeat the command, which names what makes it again"
 
 
 class PreviousInfo(Artifact):
@@ -128,7 +128,7 @@ class PreviousStore:
         try:
             stamp = path.stat().st_mtime_ns
         except FileNotFoundError:
-            raise artifacts.missing(path, _REMEDY) from None
+            raise artifacts.missing(path, _AGAIN) from None
         array = _open_labels(path, stamp, threading.get_ident())
         try:
             return read_box(array, lower, size, fill=0)[0].astype(np.int16)
@@ -148,4 +148,5 @@ def _open_labels(path: Path, stamp: int, thread: int) -> blosc2.NDArray:  # noqa
 
 
 def _damaged(case: Path) -> ArtifactError:
-    return ArtifactError("damaged prediction of the previous stage", place=case, remedy=_REMEDY)
+    finding = "damaged prediction of the previous stage"
+    return ArtifactError(finding, place=case, remedy=f"delete its folder, then {_AGAIN}")

@@ -61,9 +61,6 @@ def train_and_validate(
 ) -> Report | None:
     """Train one fold, then predict and score the cases it held out.
 
-    Where a planned cascade builds on the configuration, what it is to see of these cases is left
-    for it, too.
-
     Args:
         task: the task's folder.
         request: what to train.
@@ -77,7 +74,6 @@ def train_and_validate(
         InterruptedRunError: if the user stopped it.
         AutosegError: if an earlier stage is missing or training failed.
     """
-    from autoseg.pipeline.cascade import leave_for_cascades
     from autoseg.train.stage import train_fold
     from autoseg.train.team import ALONE
 
@@ -88,19 +84,16 @@ def train_and_validate(
         raise InterruptedRunError("stopped; all is saved", remedy=remedy)
     if request.fold == EVERYTHING:
         return None
-
-    def conclude() -> Report:
-        report = validate(task, request, progress)
-        leave_for_cascades(task, request, progress)
-        return report
-
-    return team.decide(conclude)
+    return team.decide(lambda: validate(task, request, progress))
 
 
 def validate(
     task: TaskFolder, request: TrainRequest, progress: Progress = silent, *, again: bool = False
 ) -> Report:
     """Predict the held-out cases of a trained fold from their raw files and score them.
+
+    Where a planned cascade builds on the configuration, what it is to see of these cases is left
+    for it, too.
 
     Args:
         task: the task's folder.
@@ -115,6 +108,16 @@ def validate(
         WorkspaceError: if the fold is not trained.
         AutosegError: if a case cannot be predicted.
     """
+    from autoseg.pipeline.cascade import leave_for_cascades
+
+    report = _score_held_out(task, request, progress, again=again)
+    leave_for_cascades(task, request, progress)
+    return report
+
+
+def _score_held_out(
+    task: TaskFolder, request: TrainRequest, progress: Progress, *, again: bool
+) -> Report:
     from autoseg.evaluate.stage import Pair, evaluate_pairs
     from autoseg.io import bundle
     from autoseg.predict.stage import PredictOptions, load_predictor, predict_cases

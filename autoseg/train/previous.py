@@ -120,7 +120,7 @@ def _trained(folder: FoldFolder, labels: LabelSpace) -> _Fold:
         raise WorkspaceError(
             f"{folder.configuration} {folder.fold} was trained for other structures",
             place=folder.root,
-            remedy=f"run: {_train_command(folder, folder.fold)} --restart",
+            remedy=f"run: {_command('train', folder, folder.fold)} --restart",
         )
     return _Fold(name=folder.fold, key=atomic.digest(folder.weights), held_out=model.held_out)
 
@@ -165,7 +165,8 @@ class _Search:
                 place=self.task.splits_file,
                 remedy="a cascade needs folds that hold out every case",
             )
-        self._refuse(cases, "no", {fold for fold in holding.values() if fold is not None})
+        wanted = {fold for fold in holding.values() if fold is not None}
+        self._refuse(cases, "no", wanted, "train")
 
     def refuse_outdated(self, folds: Mapping[str, str]) -> None:
         """Name the folds whose predictions are to be made again, of cases and their folds."""
@@ -173,20 +174,21 @@ class _Search:
             old = self.task.previous_folders(self.configuration)
             stores = [PreviousStore(folder / self.store.folder.name) for folder in old]
             is_old = any(case in store for case in folds for store in stores)
-            self._refuse(list(folds), "an outdated" if is_old else "no", folds.values())
+            what = "an outdated" if is_old else "no"
+            self._refuse(list(folds), what, folds.values(), "validate")
 
     def _holding(self, case: str, names: Sequence[str], folds: Sequence[Split]) -> str | None:
         """The fold that is to predict a case, by the folds as they are planned."""
         able = [n for n, fold in zip(names, folds, strict=True) if case in fold.validation]
         return self.where.fold if self.where.fold in able else next(iter(able), None)
 
-    def _refuse(self, cases: Sequence[str], what: str, folds: Iterable[str]) -> None:
+    def _refuse(self, cases: Sequence[str], what: str, folds: Iterable[str], command: str) -> None:
         wanted, have = sorted(set(folds)), "has" if len(cases) == 1 else "have"
         fold = wanted[0] if len(wanted) == 1 else "all"
         first = self.task.fold_folder(self.where.plan, self.configuration, self.run, wanted[0])
         raise WorkspaceError(
             f"{_some(cases)} {have} {what} prediction of {self.configuration}",
-            remedy=f"run: {_train_command(first, fold)}",
+            remedy=f"run: {_command(command, first, fold)}",
         )
 
 
@@ -261,10 +263,10 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _train_command(folder: FoldFolder, fold: str) -> str:
+def _command(name: str, folder: FoldFolder, fold: str) -> str:
     plan = "" if folder.plan == "default" else f" --plan {folder.plan}"
     run = "" if folder.run == USUAL_RUN else f" --run {folder.run}"
-    return f"autoseg train {folder.configuration} {fold}{plan}{run}"
+    return f"autoseg {name} {folder.configuration} {fold}{plan}{run}"
 
 
 def _some(cases: Sequence[str]) -> str:
