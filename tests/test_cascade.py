@@ -114,7 +114,7 @@ def test_training_and_prediction_see_the_same_of_a_held_out_case(trained):
     spec = replace(
         inputs.batches("validation"), cases=(case,), patch_size=shape, foreground_fraction=0.0
     )
-    sample, _, _ = make_sample(spec, inputs.store, 0, 0)
+    sample, *_ = make_sample(spec, inputs.store, 0, 0)
     recorder = Recorder()
     loaded = load_predictor([bundle_of(trained)], OPTIONS)
     predictor = replace(
@@ -135,7 +135,7 @@ def test_a_sample_is_what_it_would_be_without_a_cascade_but_for_the_channels(tra
     for part in ("train", "validation"):
         spec = inputs.batches(part)
         for index in range(6):
-            image, labels, _ = make_sample(spec, inputs.store, 1, index)
+            image, labels, *_ = make_sample(spec, inputs.store, 1, index)
             alone = make_sample(replace(spec, previous=None), inputs.store, 1, index)
             np.testing.assert_array_equal(image[:1], alone[0])
             np.testing.assert_array_equal(labels, alone[1])
@@ -155,7 +155,7 @@ def test_predictions_are_varied_in_training_only_and_with_augmentation_only(trai
 def test_slices_of_a_prediction_are_read_with_slices_of_the_image(trained):
     inputs = load_inputs(trained, request(CASCADE))
     spec = replace(inputs.batches("train"), patch_size=(28, 20), mirror_axes=(0, 1))
-    image, labels, _ = make_sample(spec, inputs.store, 0, 0)
+    image, labels, *_ = make_sample(spec, inputs.store, 0, 0)
     assert (image.shape, labels.shape) == ((3, 28, 20), (28, 20))
 
 
@@ -169,7 +169,7 @@ def test_predictions_are_warped_and_mirrored_like_the_labels(trained, monkeypatc
     monkeypatch.setattr("autoseg.train.batches.PreviousLabels.read", truth)
     spec = replace(inputs.batches("train"), augmentation="strong")
     for index in range(8):
-        image, labels, _ = make_sample(spec, inputs.store, 0, index)
+        image, labels, *_ = make_sample(spec, inputs.store, 0, index)
         np.testing.assert_array_equal(image[1], labels == 1)
         np.testing.assert_array_equal(image[2], labels == 2)
 
@@ -410,7 +410,7 @@ def test_a_cascade_of_regions_reads_a_label_map_of_them(tmp_path):
     train_both_stages(task)
     inputs = load_inputs(task, request(CASCADE))
     assert inputs.dataset.labels.num_outputs == 2
-    image, _, case = make_sample(inputs.batches("validation"), inputs.store, 0, 0)
+    image, _, case, _ = make_sample(inputs.batches("validation"), inputs.store, 0, 0)
     assert image.shape == (1 + 2, 12, 28, 20)
     read = inputs.batches("validation").previous.read(case, (0, 0, 0), inputs.store.shape(case))
     assert {0} < set(np.unique(read)) <= {0, 1, 2}

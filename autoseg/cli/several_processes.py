@@ -68,6 +68,19 @@ def refuse_gpus(team: Team | None, gpus: str) -> None:
         )
 
 
+def refuse_profile(team: Team | None) -> None:
+    """Refuse ``--profile`` in several processes, each of which would measure for itself.
+
+    Raises:
+        AutosegError: if there are several processes.
+    """
+    if team is not None:
+        raise AutosegError(
+            "--profile measures one process, while torchrun has started several",
+            remedy="start it without torchrun",
+        )
+
+
 def _refuse_others(command: str, launch: Launch) -> None:
     if command == _COMMAND:
         return

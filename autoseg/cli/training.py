@@ -60,7 +60,7 @@ from autoseg.cli.recipe import (
     WarmupOption,
     training_changes,
 )
-from autoseg.cli.several_processes import is_silent, refuse_gpus
+from autoseg.cli.several_processes import is_silent, refuse_gpus, refuse_profile
 from autoseg.cli.side_by_side import parse_gpus, train_side_by_side
 from autoseg.core.words import counted
 from autoseg.errors import AutosegError
@@ -151,6 +151,7 @@ def train(
     folds = parse_folds(place.task, fold)
     warn_of_changes(place.task)
     if profile:
+        refuse_profile(context.obj)
         profile_training(place.task, replace(request, fold=folds[0]), gpus, quiet)
         return
     if gpus is not None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from autoseg.core.plan import Axes, NetworkSpec
 from autoseg.networks.build import NEGATIVE_SLOPE, initialize
+from autoseg.networks.convolution import Convolution2d, Convolution3d
 from autoseg.networks.norm import InstanceNorm
 
-CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTION = {2: Convolution2d, 3: Convolution3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 

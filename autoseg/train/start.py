@@ -26,7 +26,7 @@ from autoseg.train.extension import extend
 from autoseg.train.inputs import TrainingInputs, TrainRequest
 from autoseg.train.loop import Session, measure_step_s
 from autoseg.train.objective.class_weights import class_weights
-from autoseg.train.objective.losses import LOSSES, LossOptions
+from autoseg.train.objective.losses import LOSSES, LossOptions, refuse_unknown
 from autoseg.train.objective.optimizers import OPTIMIZERS
 from autoseg.train.previous import refuse_other_previous
 from autoseg.train.team import Team
@@ -332,10 +332,13 @@ def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.devi
         class_weights=class_weights(inputs.fingerprint, inputs.split.train, labels.regions),
         regions=labels.regions,
     )
+    loss = LOSSES.get(spec.loss)(options)
+    if inputs.annotated:
+        refuse_unknown(loss, spec.loss)
     return Session(
         network=network,
         optimizer=OPTIMIZERS.get(spec.optimizer)(network.parameters(), spec),
-        loss=LOSSES.get(spec.loss)(options),
+        loss=loss,
         spec=spec,
         device=device,
         precision=state.precision,

@@ -53,6 +53,12 @@ def test_gpus_are_refused_under_torchrun(toy, under_torchrun):
     assert [launch.size for launch in under_torchrun] == [2]
 
 
+def test_a_profile_is_refused_under_torchrun(toy, under_torchrun):
+    where = ("-w", toy.workspace.root, "-t", toy.task.name)
+    called = call("train", "2d", "0", "--profile", *where)
+    assert_refused(called, "--profile measures one process, while torchrun has started several")
+
+
 def test_without_torchrun_nobody_is_looked_for(under_torchrun, monkeypatch):
     monkeypatch.delenv("RANK")
     assert call("train", "--help").code == 0

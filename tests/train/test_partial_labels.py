@@ -23,6 +23,7 @@ from autoseg.train import checkpoint
 from autoseg.train.batches import make_batch
 from autoseg.train.inputs import load_inputs
 from autoseg.train.monitoring.pictures import Pictures
+from autoseg.train.objective.losses import LOSSES
 from autoseg.train.stage import train_fold
 
 SMALL = PlanRequest(base_features=4)
@@ -212,3 +213,14 @@ def test_a_preview_gives_no_dice_to_what_its_case_is_not_annotated_for(own, monk
     assert rows[0].title.startswith("ball_01, slice")
     assert "shell" in rows[0].title
     assert "core" not in rows[0].title
+
+
+def test_a_loss_that_cannot_leave_anything_out_is_refused_before_the_first_step(own, monkeypatch):
+    _, task = own
+
+    def mean_logit(options):
+        return lambda logits, labels: logits.mean()
+
+    monkeypatch.setattr(LOSSES, "get", lambda name: mean_logit)
+    with pytest.raises(AutosegError, match=r"^the loss 'mine' cannot train on cases in which only"):
+        train_fold(task, request(**SHORT, loss="mine"))
