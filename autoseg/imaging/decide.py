@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,13 @@ def decide(outputs: Iterator[Floats], labels: LabelSpace) -> Labels:
     """
     if labels.output_values is None or not labels.has_regions:
         return _argmax(outputs)
+    return _written_over(outputs, _written_as(labels))
+
+
+def _written_as(labels: LabelSpace) -> list[int]:
+    """The index that each region is written as."""
     ascending = labels.foreground_values
-    return _written_over(outputs, [ascending.index(value) + 1 for value in labels.output_values])
+    return [ascending.index(value) + 1 for value in labels.output_values or ()]
 
 
 def _argmax(classes: Iterator[Floats]) -> Labels:
@@ -49,4 +54,43 @@ def _written_over(regions: Iterator[Floats], indices: list[int]) -> Labels:
             written = np.zeros(values.shape, dtype=np.int16)
         written[values > 0] = index
     assert written is not None
+    return written
+
+
+def decide_within(
+    output: Callable[[int], Floats], least: Floats, largest: Floats, labels: LabelSpace
+) -> Labels | int:
+    """The same where the range of each output is known: only those that matter are asked for.
+
+    Args:
+        output: the logits of an output, by its number; all of one shape.
+        least: ``(outputs,)``, no logit of an output is below it.
+        largest: ``(outputs,)``, no logit of an output is above it.
+        labels: what the outputs mean.
+
+    Returns:
+        int16 indices, or the one index that all voxels have.
+    """
+    if labels.output_values is not None and labels.has_regions:
+        return _written_where_needed(output, least, largest, labels)
+    rivals = np.flatnonzero(largest >= least.max())
+    if len(rivals) == 1:
+        return int(rivals[0])
+    winner = _argmax(output(int(rival)) for rival in rivals)
+    return rivals.astype(np.int16)[winner]
+
+
+def _written_where_needed(
+    output: Callable[[int], Floats], least: Floats, largest: Floats, labels: LabelSpace
+) -> Labels | int:
+    everywhere = np.flatnonzero(least > 0)
+    first = int(everywhere[-1]) if len(everywhere) else 0
+    indices = _written_as(labels)
+    below = indices[first] if len(everywhere) else 0
+    some = [n for n in range(first, len(indices)) if largest[n] > 0 >= least[n]]
+    if not some:
+        return below
+    written = np.where(output(some[0]) > 0, np.int16(indices[some[0]]), np.int16(below))
+    for number in some[1:]:
+        written[output(number) > 0] = indices[number]
     return written

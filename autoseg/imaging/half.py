@@ -28,9 +28,22 @@ def as_float32(array: AnyFloats) -> Floats:
     if array.dtype != np.float16:
         return array.astype(np.float32, copy=False)
     result = np.empty(array.shape, dtype=np.float32)
-    for plane, values in zip(result, array, strict=True):
-        _widen(values, plane)
+    read(array, result)
     return result
+
+
+def read(values: AnyFloats, out: Floats) -> None:
+    """Copy numbers of either type into a float32 array.
+
+    Args:
+        values: float16 or float32, at least one axis, in any memory layout.
+        out: float32 of the same shape.
+    """
+    if values.dtype != np.float16:
+        out[...] = values
+        return
+    for plane, numbers in zip(out, values, strict=True):
+        _widen(numbers, plane)
 
 
 def write(values: Floats, out: AnyFloats) -> None:

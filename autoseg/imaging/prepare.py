@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autoseg.core.geometry import Shape, Triple
-from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Recipe
 from autoseg.imaging.boxes import Box, bounding_box, crop, nonzero_mask
-from autoseg.imaging.decide import Labels, decide
+from autoseg.imaging.decide import Labels
 from autoseg.imaging.normalize import NORMALIZERS, Mask
 from autoseg.imaging.operators import Floats
 from autoseg.imaging.resample import axis_orders, coarse_axis
@@ -277,88 +276,3 @@ def _transposed_channels(
     array: npt.NDArray[Any], transpose: tuple[int, int, int]
 ) -> npt.NDArray[Any]:
     return array.transpose(0, *(axis + 1 for axis in transpose))
-
-
-def restore_indices(logits: Floats, trace: Trace, labels: LabelSpace) -> Labels:
-    """The label index of every raw voxel.
-
-    Works slab by slab and output by output: logits on the raw grid never exist as a whole.
-
-    Args:
-        logits: float32 ``(outputs, *trace.prepared_shape)``.
-        trace: of the image they were predicted from.
-        labels: what the outputs mean.
-
-    Returns:
-        int16 ``trace.shape``, as ``decide`` does; 0 outside the non-zero region's bounding box.
-
-    Raises:
-        ValueError: if the logits are on another grid, or not one for each output.
-    """
-    _check_outputs(logits, labels)
-    indices = np.zeros(trace.shape, dtype=np.int16)
-    inside = crop(indices.transpose(trace.transpose), trace.box)
-    for rows, outputs in _restored_slabs(logits, trace):
-        inside[rows] = decide(outputs, labels)
-    return indices
-
-
-def restore_probabilities(logits: Floats, trace: Trace, labels: LabelSpace) -> Floats:
-    """The probability of every output in every raw voxel.
-
-    Args:
-        logits: float32 ``(outputs, *trace.prepared_shape)``.
-        trace: of the image they were predicted from.
-        labels: what the outputs mean.
-
-    Returns:
-        float32 ``(outputs, *trace.shape)``. Of classes that exclude each other they sum to 1,
-        and outside the non-zero region's bounding box class 0 has it all; of regions each is by
-        itself, and 0 there.
-
-    Raises:
-        ValueError: if the logits are on another grid, or not one for each output.
-    """
-    _check_outputs(logits, labels)
-    probabilities = np.zeros((len(logits), *trace.shape), dtype=np.float32)
-    if not labels.has_regions:
-        probabilities[0] = 1.0
-    inside = crop(_transposed_channels(probabilities, trace.transpose), trace.box)
-    activate = _sigmoid if labels.has_regions else _softmax
-    for rows, outputs in _restored_slabs(logits, trace):
-        inside[:, rows] = activate(np.stack(list(outputs)))
-    return probabilities
-
-
-def _check_outputs(logits: Floats, labels: LabelSpace) -> None:
-    if len(logits) != labels.num_outputs:
-        raise ValueError(f"{len(logits)} outputs, but the labels have {labels.num_outputs}")
-
-
-def _softmax(logits: Floats) -> Floats:
-    """Softmax over the first axis, in place."""
-    logits -= logits.max(axis=0)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=0)
-    return logits
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    """Of each logit, in place; by the hyperbolic tangent, which never overflows."""
-    logits *= 0.5
-    np.tanh(logits, out=logits)
-    logits += 1
-    logits *= 0.5
-    return logits
-
-
-def _restored_slabs(logits: Floats, trace: Trace) -> Iterator[tuple[slice, Iterator[Floats]]]:
-    """Slabs of the cropped grid, each with one array per class, resampled when asked for."""
-    if logits.shape[1:] != trace.prepared_shape:
-        raise ValueError(f"logits are {logits.shape[1:]}, the image was {trace.prepared_shape}")
-    coarse = coarse_axis(trace.target_spacing, trace.cropped_spacing)
-    orders = axis_orders(1, coarse)
-    resizer = Resizer(trace.prepared_shape, trace.cropped_shape, orders)
-    for slab in resizer.slabs:
-        window = logits[:, slab.window]
-        yield slab.rows, (resizer.slab(slab, values) for values in window)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,10 @@ from autoseg.core.progress import Progress, silent
 from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.imaging.decide import Labels
-from autoseg.imaging.next_stage import indices_on_grid
-from autoseg.imaging.prepare import Prepared, Trace, prepare, restore_indices
+from autoseg.imaging.prepare import Prepared, Trace, prepare
+from autoseg.imaging.restore import hand_on_labels, restore_labels
 from autoseg.networks.precision import Precision
-from autoseg.networks.sliding_window import predict_logits
+from autoseg.networks.sliding_window import Window, predict_slabs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +72,9 @@ class Predictor:
         """
         self._check(image)
         prepared = prepare(image.array, image.geometry.spacing, self.recipe)
-        logits = self.logits(prepared, progress, self._read(image, prepared.trace, progress))
-        indices = restore_indices(logits, prepared.trace, self.labels)
+        axis = self._axis(prepared.trace)
+        slabs = self._slabs(prepared, axis, progress, self._read(image, prepared.trace, progress))
+        indices = restore_labels(slabs, prepared.trace, self.labels, axis)
         return LabelMap(array=self.labels.to_values(indices), geometry=image.geometry)
 
     def indices_on(self, image: Image, grid: Trace, progress: Progress = silent) -> Labels:
@@ -91,43 +93,41 @@ class Predictor:
         """
         self._check(image)
         prepared = prepare(image.array, image.geometry.spacing, self.recipe)
-        logits = self.logits(prepared, progress, self._read(image, prepared.trace, progress))
-        return indices_on_grid(logits, prepared.trace, grid, self.labels)
+        axis = self._axis(prepared.trace)
+        slabs = self._slabs(prepared, axis, progress, self._read(image, prepared.trace, progress))
+        return hand_on_labels(slabs, prepared.trace, grid, self.labels, axis)
 
     def _read(self, image: Image, grid: Trace, progress: Progress) -> Labels | None:
         return None if self.previous is None else self.previous.indices_on(image, grid, progress)
 
-    def logits(
-        self, prepared: Prepared, progress: Progress = silent, read: Labels | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Mean logits of all networks.
+    def _axis(self, trace: Trace) -> int:
+        """The axis along which least of the outputs is in work; slices come one by one."""
+        patch, shape = self.configuration.patch_size, trace.prepared_shape
+        if len(patch) == 2:
+            return 0
+        depths = [min(pair) for pair in zip(patch, shape, strict=True)]
+        in_work = [depth * prod(shape) / size for depth, size in zip(depths, shape, strict=True)]
+        return in_work.index(min(in_work))
 
-        Args:
-            prepared: a prepared image.
-            progress: called after each tile of each network.
-            read: of a cascade, label indices of the previous stage on the same grid.
+    def _slabs(
+        self, prepared: Prepared, axis: int, progress: Progress, read: Labels | None
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Mean logits of all networks, slab by slab along an axis of the prepared grid.
 
-        Returns:
-            ``(classes, z, y, x)`` on the prepared grid.
+        Of a cascade ``read`` are label indices of the previous stage on that grid.
         """
         tensor = torch.from_numpy(prepared.image)
         if read is not None:
             tensor = torch.cat([tensor, torch.from_numpy(read)[None].float()])
-        total: torch.Tensor | None = None
-        for network in self.networks:
-            logits = predict_logits(
-                network,
-                tensor,
-                self.configuration.patch_size,
-                self.labels.num_outputs,
-                mirror_axes=self.mirror_axes,
-                precision=self.precision,
-                device=self.device,
-                progress=progress,
-            )
-            total = logits if total is None else total.add_(logits)
-        assert total is not None
-        return total.div_(len(self.networks)).numpy()
+        window = Window(
+            patch_size=self.configuration.patch_size,
+            num_outputs=self.labels.num_outputs,
+            mirror_axes=self.mirror_axes,
+            precision=self.precision,
+            device=self.device,
+        )
+        slabs = predict_slabs(self.networks, tensor, window, axis, progress)
+        return (slab.numpy() for slab in slabs)
 
     def _check(self, image: Image) -> None:
         expected = self.recipe.channels

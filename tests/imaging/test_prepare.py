@@ -13,10 +13,9 @@ from autoseg.imaging.prepare import (
     Trace,
     prepare,
     resampled_shape,
-    restore_indices,
-    restore_probabilities,
 )
 from autoseg.imaging.resample import resample_logits
+from autoseg.imaging.restore import restore_labels, restore_probabilities
 
 REGIONS = LabelSpace(
     structures=(Structure(name="whole", values=(1, 2)), Structure(name="core", values=(2,))),
@@ -242,8 +241,8 @@ def test_two_dimensional_images_stay_one_slice():
     image = np.random.default_rng(0).random((1, 1, 30, 20), dtype=np.float32) + 1
     result = prepare(image, (999.0, 0.5, 0.5), recipe((1.0, 1.0)))
     assert result.image.shape == (1, 1, 15, 10)
-    restored = restore_indices(
-        np.stack([result.image[0], 0 * result.image[0]]), result.trace, classes(2)
+    restored = restore_labels(
+        [np.stack([result.image[0], 0 * result.image[0]])], result.trace, classes(2)
     )
     assert restored.shape == (1, 30, 20)
 
@@ -319,7 +318,7 @@ def test_resampled_logits_rounded_to_half_precision_equal_the_reference(
 def test_restored_labels_are_the_argmax_of_resampled_logits(prepared, name):
     trace = prepared(name).trace
     logits = wavy_logits(trace.prepared_shape)
-    labels = restore_indices(logits, trace, classes())
+    labels = restore_labels([logits], trace, classes())
     assert labels.dtype == np.int16
     np.testing.assert_array_equal(labels, restored_by_hand(logits, trace).argmax(axis=0))
 
@@ -329,7 +328,7 @@ def test_restored_probabilities_are_the_softmax_of_resampled_logits(prepared, na
     trace = prepared(name).trace
     logits = wavy_logits(trace.prepared_shape)
     before = logits.copy()
-    probabilities = restore_probabilities(logits, trace, classes())
+    probabilities = restore_probabilities([logits], trace, classes())
     assert probabilities.shape == (3, *trace.shape)
     exponents = np.exp(restored_by_hand(logits, trace).astype(np.float64))
     np.testing.assert_allclose(probabilities, exponents / exponents.sum(axis=0), atol=1e-5)
@@ -340,8 +339,8 @@ def test_restoring_on_the_same_grid_leaves_the_logits(phantom):
     result = prepare(phantom.image, (1.0, 1.0, 1.0), recipe((1.0, 1.0, 1.0)))
     logits = wavy_logits(result.trace.prepared_shape)
     before = logits.copy()
-    labels = restore_indices(logits, result.trace, classes())
-    probabilities = restore_probabilities(logits, result.trace, classes())
+    labels = restore_labels([logits], result.trace, classes())
+    probabilities = restore_probabilities([logits], result.trace, classes())
     np.testing.assert_array_equal(logits, before)
     np.testing.assert_array_equal(labels, probabilities.argmax(axis=0))
 
@@ -349,7 +348,7 @@ def test_restoring_on_the_same_grid_leaves_the_logits(phantom):
 def test_equal_logits_go_to_the_lowest_label(prepared):
     trace = prepared("B").trace
     logits = np.ones((3, *trace.prepared_shape), np.float32)
-    assert not restore_indices(logits, trace, classes()).any()
+    assert not restore_labels([logits], trace, classes()).any()
 
 
 def test_preparing_and_restoring_finds_the_labels_again(phantom):
@@ -358,22 +357,22 @@ def test_preparing_and_restoring_finds_the_labels_again(phantom):
     spacing, how = (1.0, 2.0, 1.5), recipe((1.1, 1.6, 1.4), transpose=(1, 2, 0))
     result = prepare(image, spacing, how, phantom.labels)
     one_hot = np.stack([result.labels == index for index in range(3)]).astype(np.float32)
-    restored = restore_indices(one_hot, result.trace, classes())
+    restored = restore_labels([one_hot], result.trace, classes())
     for index in (1, 2):
         here, there = restored == index, phantom.labels == index
         assert 2 * (here & there).sum() / (here.sum() + there.sum()) > 0.9
 
 
 def test_logits_on_another_grid_are_refused(prepared):
-    with pytest.raises(ValueError, match="the image was"):
-        restore_indices(np.zeros((3, 5, 5, 5), np.float32), prepared("A").trace, classes())
+    with pytest.raises(ValueError, match="outputs are"):
+        restore_labels([np.zeros((3, 5, 5, 5), np.float32)], prepared("A").trace, classes())
 
 
-@pytest.mark.parametrize("restore", [restore_indices, restore_probabilities])
+@pytest.mark.parametrize("restore", [restore_labels, restore_probabilities])
 def test_another_number_of_outputs_is_refused(prepared, restore):
     trace = prepared("A").trace
     with pytest.raises(ValueError, match="3 outputs, but the labels have 2"):
-        restore(wavy_logits(trace.prepared_shape), trace, REGIONS)
+        restore([wavy_logits(trace.prepared_shape)], trace, REGIONS)
 
 
 def test_restored_regions_equal_the_reference(prepared):
@@ -385,8 +384,8 @@ def test_restored_regions_equal_the_reference(prepared):
     by_hand[~inside_box(trace)] = 0
     assert tuple(np.bincount(by_hand.ravel())) == (14612, 3030, 13078)
 
-    indices = restore_indices(wavy_logits(trace.prepared_shape, 2), trace, REGIONS)
-    probabilities = restore_probabilities(wavy_logits(trace.prepared_shape, 2), trace, REGIONS)
+    indices = restore_labels([wavy_logits(trace.prepared_shape, 2)], trace, REGIONS)
+    probabilities = restore_probabilities([wavy_logits(trace.prepared_shape, 2)], trace, REGIONS)
 
     assert indices.dtype == np.int16
     assert (indices != by_hand).mean() < 2e-3

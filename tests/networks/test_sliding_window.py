@@ -1,4 +1,3 @@
-from functools import partial
 from itertools import combinations, product
 
 import numpy as np
@@ -7,11 +6,21 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from autoseg.core.progress import silent
 from autoseg.errors import AutosegError
 from autoseg.networks.precision import Precision
-from autoseg.networks.sliding_window import predict_logits
+from autoseg.networks.sliding_window import Window, predict_logits, predict_slabs
 
-predict = partial(predict_logits, precision=Precision(), device=torch.device("cpu"))
+CPU = torch.device("cpu")
+
+
+def window(patch_size, num_outputs, **options) -> Window:
+    defaults = {"mirror_axes": (), "precision": Precision(), "device": CPU}
+    return Window(patch_size=patch_size, num_outputs=num_outputs, **(defaults | options))
+
+
+def predict(network, image, patch_size, num_outputs, progress=silent, **options) -> Tensor:
+    return predict_logits(network, image, window(patch_size, num_outputs, **options), progress)
 
 
 class Probe(nn.Module):
@@ -106,11 +115,11 @@ def test_constant_logits_stay_constant_up_to_the_corners(patch_size):
 
 @pytest.mark.parametrize("patch_size", [(8, 8, 8), (8, 8)])
 @pytest.mark.parametrize("mirror_axes", [(), (1,), (0, 1)])
-@pytest.mark.parametrize("tiles_per_batch", [1, 5])
-def test_every_voxel_comes_back_to_its_place(patch_size, mirror_axes, tiles_per_batch):
+@pytest.mark.parametrize("patches_per_pass", [1, 5])
+def test_every_voxel_comes_back_to_its_place(patch_size, mirror_axes, patches_per_pass):
     image = torch.rand(2, 5, 11, 19, generator=torch.Generator().manual_seed(0))
     logits = predict(
-        Echo(), image, patch_size, 2, mirror_axes=mirror_axes, tiles_per_batch=tiles_per_batch
+        Echo(), image, patch_size, 2, mirror_axes=mirror_axes, patches_per_pass=patches_per_pass
     )
     torch.testing.assert_close(logits, image, atol=1e-6, rtol=0)
     assert logits.is_contiguous()
@@ -129,14 +138,14 @@ def test_a_small_volume_lies_in_the_middle_of_zeros_with_the_odd_one_above():
 def test_a_2d_network_sees_slices_in_batches():
     network = Echo()
     image = waves(2, 7, 6, 9)
-    predict(network, image, (6, 9), 2, mirror_axes=(), tiles_per_batch=3)
+    predict(network, image, (6, 9), 2, mirror_axes=(), patches_per_pass=3)
     assert [len(batch) for batch in network.seen] == [3, 3, 1]
     assert torch.equal(torch.cat(network.seen), image.transpose(0, 1))
 
 
 def test_slices_do_not_influence_each_other():
     image = waves(1, 4, 13, 10)
-    logits = predict(Probe(), image, (8, 8), 3, mirror_axes=(0, 1), tiles_per_batch=5)
+    logits = predict(Probe(), image, (8, 8), 3, mirror_axes=(0, 1), patches_per_pass=5)
     for index in range(4):
         alone = predict(Probe(), image[:, index : index + 1], (8, 8), 3, mirror_axes=(0, 1))
         torch.testing.assert_close(logits[:, index : index + 1], alone)
@@ -189,7 +198,8 @@ def test_repeating_a_prediction_repeats_every_bit():
     network = nn.Conv3d(1, 2, 3, padding=1)
     image = waves(1, 9, 13, 10)
     first, second = (
-        predict(network, image, (6, 8, 8), 2, mirror_axes=(1,), tiles_per_batch=2) for _ in range(2)
+        predict(network, image, (6, 8, 8), 2, mirror_axes=(1,), patches_per_pass=2)
+        for _ in range(2)
     )
     assert torch.equal(first, second)
 
@@ -216,7 +226,7 @@ def test_progress_counts_patches():
         calls.append((done, total))
 
     image = waves(1, 3, 4, 6)
-    predict(Echo(), image, (4, 4), 1, mirror_axes=(), tiles_per_batch=4, progress=progress)
+    predict(Echo(), image, (4, 4), 1, mirror_axes=(), patches_per_pass=4, progress=progress)
     assert calls == [(4, 6), (6, 6)]
 
 
@@ -224,3 +234,82 @@ def test_progress_counts_patches():
 def test_a_wrong_number_of_axes_is_the_callers_mistake(shape, patch_size):
     with pytest.raises(ValueError, match="patch sizes"):
         predict(Echo(), torch.zeros(shape), patch_size, 1, mirror_axes=())
+
+
+@pytest.mark.parametrize("mirror_axes", [(), (0, 2)])
+@pytest.mark.parametrize("patches_per_pass", [1, 7])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(15, 22, 12), (3, 30, 9), (8, 8, 31)])
+def test_slabs_along_any_axis_make_the_whole(shape, axis, patches_per_pass, mirror_axes):
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
+    moved = window((8, 6, 10), 3, mirror_axes=mirror_axes, patches_per_pass=patches_per_pass)
+    slabs = list(predict_slabs([Probe()], image, moved, axis))
+    logits = torch.cat(slabs, dim=1).movedim(1, axis + 1)
+    expected = predict(Probe(), image, (8, 6, 10), 3, mirror_axes=mirror_axes)
+    torch.testing.assert_close(logits, expected)
+    if shape[axis] > 20:
+        assert len(slabs) > 3
+
+
+@pytest.mark.parametrize("patch_size", [(8, 6, 10), (6, 10)])
+def test_logits_of_several_networks_are_averaged(patch_size):
+    torch.manual_seed(0)
+    convolution = {2: nn.Conv2d, 3: nn.Conv3d}[len(patch_size)]
+    networks = [convolution(1, 2, 3, padding=1) for _ in range(3)]
+    image = waves(1, 9, 13, 22)
+    moved = window(patch_size, 2, mirror_axes=(0,), patches_per_pass=5)
+    together = torch.cat(list(predict_slabs(networks, image, moved)), dim=1)
+    alone = [predict(one, image, patch_size, 2, mirror_axes=(0,)) for one in networks]
+    torch.testing.assert_close(together, torch.stack(alone).mean(0))
+
+
+def test_patches_of_one_pass_include_mirrored_ones():
+    network = Echo()
+    image = waves(2, 9, 6, 8)
+    predict(network, image, (6, 6, 8), 2, mirror_axes=(0, 1, 2), patches_per_pass=6)
+    assert [len(batch) for batch in network.seen] == [6, 2, 6, 2]
+
+
+def test_slices_are_worked_off_along_the_first_axis_only():
+    with pytest.raises(ValueError, match="along axis 1"):
+        list(predict_slabs([Echo()], torch.zeros(1, 3, 4, 5), window((4, 5), 1), axis=1))
+
+
+class ShortOfMemory(Echo):
+    """Refuses batches beyond a size, as a GPU would."""
+
+    def __init__(self, largest: int) -> None:
+        super().__init__()
+        self.largest = largest
+
+    def forward(self, image: Tensor) -> Tensor:
+        if len(image) > self.largest:
+            raise torch.OutOfMemoryError
+        return super().forward(image)
+
+
+def test_where_memory_is_short_fewer_patches_go_through_a_pass(caplog):
+    caplog.set_level("INFO")
+    network = ShortOfMemory(2)
+    image = waves(1, 9, 6, 8)
+    logits = predict(network, image, (6, 6, 8), 1, mirror_axes=(0, 1, 2), patches_per_pass=8)
+    torch.testing.assert_close(logits, image, atol=1e-6, rtol=0)
+    assert {len(batch) for batch in network.seen} == {2}
+    assert [record.message for record in caplog.records] == [
+        "the GPU is short of memory: 4 patches per pass",
+        "the GPU is short of memory: 2 patches per pass",
+    ]
+
+
+def test_one_patch_that_does_not_fit_is_an_error():
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(ShortOfMemory(0), waves(1, 9, 6, 8), (6, 6, 8), 1)
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory():
+    class Broken(Echo):
+        def forward(self, image: Tensor) -> Tensor:
+            raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        predict(Broken(), waves(1, 9, 6, 8), (6, 6, 8), 1, patches_per_pass=4)

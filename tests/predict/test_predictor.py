@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,11 @@ from conftest import toy_case
 from autoseg.core.image import Image
 from autoseg.core.plan import Plan
 from autoseg.errors import DataError
+from autoseg.imaging.restore import restore_labels
 from autoseg.io import artifacts
 from autoseg.io.task import load_dataset
 from autoseg.networks.precision import Precision
+from autoseg.predict import predictor as predictor_module
 from autoseg.predict.predictor import Predictor
 
 
@@ -62,3 +66,28 @@ def test_an_image_with_other_channels_is_refused_with_their_names(predictor):
     double = Image(array=np.concatenate([image.array] * 2), geometry=image.geometry)
     with pytest.raises(DataError, match="has 2 channels, the model needs 1: MRI"):
         predictor.segment(double)
+
+
+def test_outputs_never_exist_as_a_whole(predictor, monkeypatch):
+    seen: list[tuple[int, ...]] = []
+    axes: list[int] = []
+
+    def watched(slabs, trace, labels, axis):
+        axes.append(axis)
+
+        def pass_on():
+            for slab in slabs:
+                seen.append(slab.shape)
+                yield slab
+
+        return restore_labels(pass_on(), trace, labels, axis)
+
+    monkeypatch.setattr(predictor_module, "restore_labels", watched)
+    image, _ = toy_case(1)
+    geometry = replace(image.geometry, shape=(image.array.shape[1], image.array.shape[2], 150))
+    long = Image(array=np.resize(image.array, (1, *geometry.shape)), geometry=geometry)
+    predictor.segment(long)
+    patch = predictor.configuration.patch_size
+    assert axes == [2 if len(patch) == 3 else 0]
+    assert len(seen) > 4
+    assert max(shape[1] for shape in seen) <= (patch[2] if len(patch) == 3 else 1)

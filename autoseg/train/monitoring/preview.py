@@ -20,7 +20,7 @@ from autoseg.figures.overlay import OverlayRow
 from autoseg.imaging.decide import Labels, decide
 from autoseg.io.case_store import CaseStore
 from autoseg.networks.precision import Precision
-from autoseg.networks.sliding_window import predict_logits
+from autoseg.networks.sliding_window import Window, predict_logits
 from autoseg.train.augmentation.previous_stage import one_hot
 from autoseg.train.batches import PreviousLabels
 from autoseg.train.monitoring.history import dice_in_words
@@ -224,15 +224,14 @@ class Previewer:
         return np.concatenate([image, masks], dtype=np.float32)
 
     def _predict(self, image: npt.NDArray[np.float32]) -> Labels:
-        logits = predict_logits(
-            self.network,
-            torch.from_numpy(image),
-            self.patch_size,
-            self.labels.num_outputs,
+        window = Window(
+            patch_size=self.patch_size,
+            num_outputs=self.labels.num_outputs,
             mirror_axes=(),
             precision=self.precision,
             device=self.device,
         )
+        logits = predict_logits(self.network, torch.from_numpy(image), window)
         return decide(iter(logits.numpy()), self.labels)
 
 

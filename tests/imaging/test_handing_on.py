@@ -3,9 +3,9 @@ import pytest
 
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Recipe
-from autoseg.imaging.next_stage import indices_on_grid
 from autoseg.imaging.prepare import prepare, trace_of
 from autoseg.imaging.resample import resample_logits
+from autoseg.imaging.restore import hand_on_labels
 
 LABELS = LabelSpace(structures=(Structure(name="a", values=(3,)), Structure(name="b", values=(7,))))
 REGIONS = LabelSpace(
@@ -49,7 +49,7 @@ def test_logits_are_resampled_before_they_are_decided_upon(traces):
     logits = logits_on(source, 3)
     spacings = (source.target_spacing, target.target_spacing)
     whole = resample_logits(logits, target.prepared_shape, *spacings)
-    indices = indices_on_grid(logits, source, target, LABELS)
+    indices = hand_on_labels([logits], source, target, LABELS)
     assert indices.shape == target.prepared_shape != source.prepared_shape
     np.testing.assert_array_equal(indices, whole.argmax(0))
 
@@ -58,7 +58,7 @@ def test_regions_become_a_label_map_too(traces):
     source, target = traces
     logits = logits_on(source, 2)
     whole = resample_logits(logits, target.prepared_shape, (2.5, 4.0, 3.0), (1.0, 2.0, 1.25))
-    indices = indices_on_grid(logits, source, target, REGIONS)
+    indices = hand_on_labels([logits], source, target, REGIONS)
     expected = np.where(whole[1] > 0, 2, np.where(whole[0] > 0, 1, 0))
     np.testing.assert_array_equal(indices, expected)
 
@@ -68,7 +68,7 @@ def test_a_coarse_axis_takes_the_nearest_slice(phantom):
     logits = np.zeros((3, *source.prepared_shape), np.float32)
     logits[1, :, 1::2] = 1
     logits[2, :, ::2] = 0.9
-    indices = indices_on_grid(logits, source, target, LABELS)
+    indices = hand_on_labels([logits], source, target, LABELS)
     size, new_size = source.prepared_shape[1], target.prepared_shape[1]
     nearest = ((np.arange(new_size) + 0.5) * size / new_size).astype(int)
     np.testing.assert_array_equal(indices[0, :, 0], np.where(nearest % 2, 1, 2))
@@ -76,8 +76,8 @@ def test_a_coarse_axis_takes_the_nearest_slice(phantom):
 
 def test_logits_of_another_grid_or_image_are_refused(traces, phantom):
     source, target = traces
-    with pytest.raises(ValueError, match="the image was"):
-        indices_on_grid(logits_on(target, 3), source, target, LABELS)
+    with pytest.raises(ValueError, match="outputs are"):
+        hand_on_labels([logits_on(target, 3)], source, target, LABELS)
     other = trace_of(phantom.image[:, :20], SPACING, recipe((1.0, 2.0, 1.25)))
     with pytest.raises(ValueError, match="one image's box"):
-        indices_on_grid(logits_on(source, 3), source, other, LABELS)
+        hand_on_labels([logits_on(source, 3)], source, other, LABELS)

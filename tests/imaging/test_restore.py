@@ -1,0 +1,187 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from autoseg.core.labels import LabelSpace, Structure
+from autoseg.imaging import restore
+from autoseg.imaging.boxes import Box
+from autoseg.imaging.decide import decide
+from autoseg.imaging.prepare import Trace
+from autoseg.imaging.resample import resample_logits
+from autoseg.imaging.restore import restore_labels, restore_slabs
+
+REGIONS = LabelSpace(
+    structures=(
+        Structure(name="whole", values=(1, 2, 5)),
+        Structure(name="core", values=(2, 5)),
+        Structure(name="enhancing", values=(5,)),
+    ),
+    output_values=(1, 2, 5),
+)
+
+
+def classes(count: int) -> LabelSpace:
+    return LabelSpace(
+        structures=tuple(Structure(name=f"s{i}", values=(i,)) for i in range(1, count))
+    )
+
+
+def trace_of(prepared, cropped, transpose=(0, 1, 2), margin=0, spacing=(1.0, 1.0, 1.0)) -> Trace:
+    """Of an image whose non-zero region lies ``margin`` voxels from each border."""
+    back = np.argsort(transpose)
+    raw = tuple(cropped[axis] + 2 * margin for axis in back)
+    target = [s * c / p for s, c, p in zip(spacing, cropped, prepared, strict=True)]
+    return Trace(
+        shape=raw,
+        spacing=tuple(spacing[axis] for axis in back),
+        transpose=transpose,
+        box=Box(lower=(margin,) * 3, upper=tuple(size + margin for size in cropped)),
+        cropped_shape=tuple(cropped),
+        prepared_shape=tuple(prepared),
+        target_spacing=tuple(target),
+    )
+
+
+def smooth_logits(outputs: int, shape, seed: int = 0, scale: float = 3.0) -> np.ndarray:
+    """Logits with structures of some ten voxels, and noise."""
+    rng = np.random.default_rng(seed)
+    knots = [max(2, size // 10) for size in shape]
+    coarse = rng.standard_normal((outputs, *knots)).astype(np.float32) * scale
+    spacing = tuple(size / knot for size, knot in zip(shape, knots, strict=True))
+    fine = resample_logits(coarse, shape, spacing, (1.0, 1.0, 1.0))
+    return fine + rng.standard_normal(fine.shape).astype(np.float32) * 0.1
+
+
+def in_parts(logits: np.ndarray, axis: int, thickness: int):
+    moved = np.moveaxis(logits, axis + 1, 1)
+    stops = [*range(0, moved.shape[1], thickness), moved.shape[1]]
+    return [moved[:, start:stop] for start, stop in pairwise(stops)]
+
+
+def whole(logits: np.ndarray, trace: Trace) -> np.ndarray:
+    """The logits on the cropped grid, in transposed axes."""
+    return resample_logits(logits, trace.cropped_shape, trace.target_spacing, trace.cropped_spacing)
+
+
+def naive(logits: np.ndarray, trace: Trace, labels: LabelSpace) -> np.ndarray:
+    result = np.zeros(trace.shape, dtype=np.int16)
+    inside = result.transpose(trace.transpose)[trace.box.slices]
+    inside[...] = decide(iter(whole(logits, trace)), labels)
+    return result
+
+
+def assert_same_but_for_ties(found, expected, logits, trace) -> None:
+    differs = np.argwhere(found != expected)
+    values = whole(logits, trace).astype(np.float64)
+    for voxel in differs:
+        place = tuple(voxel[list(trace.transpose)] - trace.box.lower)
+        several = np.sort(values[(slice(None), *place)])
+        assert np.diff(several).min() < 1e-5 or np.abs(several).min() < 1e-5
+    assert len(differs) <= found.size // 10000
+
+
+@pytest.mark.parametrize("labels", [classes(5), REGIONS], ids=["classes", "regions"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("prepared", "cropped", "transpose", "margin", "spacing"),
+    [
+        ((21, 30, 44), (35, 47, 70), (0, 1, 2), 0, (1.0, 1.0, 1.0)),
+        ((40, 33, 36), (21, 70, 36), (2, 0, 1), 2, (1.0, 1.0, 1.0)),
+        ((12, 50, 41), (12, 99, 38), (1, 0, 2), 1, (5.0, 0.7, 0.7)),
+        ((37, 9, 44), (9, 9, 80), (0, 2, 1), 0, (4.0, 1.0, 1.0)),
+        ((1, 40, 40), (1, 77, 65), (0, 1, 2), 0, (999.0, 1.0, 1.0)),
+        ((20, 24, 28), (20, 24, 28), (0, 1, 2), 3, (1.0, 1.0, 1.0)),
+    ],
+    ids=["finer", "mixed", "coarse", "coarse-resized", "one-slice", "unchanged"],
+)
+def test_labels_are_those_of_the_outputs_resampled_as_a_whole(
+    labels, axis, prepared, cropped, transpose, margin, spacing
+):
+    trace = trace_of(prepared, cropped, transpose, margin, spacing)
+    logits = smooth_logits(labels.num_outputs, prepared)
+    found = restore_labels(in_parts(logits, axis, 7), trace, labels, axis)
+    expected = naive(logits, trace, labels)
+    assert len(np.unique(expected)) > 2
+    assert_same_but_for_ties(found, expected, logits, trace)
+
+
+@pytest.mark.parametrize("thickness", [1, 5, 100])
+def test_how_the_outputs_are_cut_does_not_matter(thickness):
+    trace = trace_of((30, 26, 22), (50, 33, 41))
+    logits = smooth_logits(3, (30, 26, 22))
+    one = restore_labels([logits], trace, classes(3))
+    other = restore_labels(in_parts(logits, 0, thickness), trace, classes(3))
+    assert np.array_equal(one, other)
+
+
+def test_halves_are_taken_as_they_are():
+    trace = trace_of((30, 26, 22), (50, 33, 41))
+    halves = smooth_logits(3, (30, 26, 22)).astype(np.float16)
+    exact = restore_labels([halves.astype(np.float32)], trace, classes(3))
+    assert np.array_equal(restore_labels([halves], trace, classes(3)), exact)
+
+
+def test_of_equal_outputs_the_first_wins_everywhere():
+    trace = trace_of((40, 40, 40), (70, 70, 70))
+    assert not restore_labels([np.zeros((4, 40, 40, 40), np.float32)], trace, classes(4)).any()
+
+
+@pytest.mark.parametrize("labels", [classes(6), REGIONS], ids=["classes", "regions"])
+def test_outputs_that_cannot_win_in_a_block_are_not_resampled(labels, monkeypatch):
+    asked: list[int] = []
+    plain = restore._output
+
+    def counted(window, block, number):
+        asked.append(number)
+        return plain(window, block, number)
+
+    monkeypatch.setattr(restore, "_output", counted)
+    shape = (64, 64, 64)
+    logits = np.full((labels.num_outputs, *shape), -5.0, dtype=np.float32)
+    logits[0] = 5.0
+    logits[1, 40:, 40:, 40:] = 9.0
+    trace = trace_of(shape, (128, 128, 128))
+    found = restore_labels(in_parts(logits, 0, 16), trace, labels)
+    assert np.array_equal(found, naive(logits, trace, labels))
+    blocks = 4**3
+    assert len(asked) < blocks * labels.num_outputs / 4
+    assert set(asked) <= {0, 1}
+
+
+def test_outputs_can_be_had_slab_by_slab():
+    trace = trace_of((21, 30, 44), (35, 47, 70), (2, 0, 1), 1)
+    logits = smooth_logits(3, (21, 30, 44))
+    slabs = list(restore_slabs(in_parts(logits, 1, 4), trace, 1, rows=9))
+    assert [rows.start for rows, _ in slabs] == list(range(0, 47, 9))
+    found = np.moveaxis(np.concatenate([slab for _, slab in slabs], axis=1), 1, 2)
+    np.testing.assert_allclose(found, whole(logits, trace), atol=1e-5)
+
+
+def test_no_more_than_a_window_and_a_part_is_kept():
+    trace = trace_of((200, 8, 8), (400, 8, 8))
+    alive: list[int] = []
+
+    def parts():
+        for start in range(0, 200, 4):
+            alive.append(start)
+            yield np.zeros((2, 4, 8, 8), np.float32)
+
+    taken = restore_slabs(parts(), trace, rows=16)
+    next(taken)
+    assert alive[-1] <= 12
+    next(taken)
+    assert alive[-1] <= 20
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([np.zeros((2, 10, 8, 8), np.float32)], "end after 10 of 20 rows"),
+        ([np.zeros((2, 20, 8, 9), np.float32)], r"are \(20, 8, 9\) from row 0"),
+        ([np.zeros((2, 21, 8, 8), np.float32)], r"are \(21, 8, 8\) from row 0"),
+    ],
+)
+def test_outputs_of_another_grid_are_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        restore_labels(parts, trace_of((20, 8, 8), (30, 9, 9)), classes(2))
