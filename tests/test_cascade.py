@@ -29,7 +29,8 @@ from autoseg.io.task import load_dataset, load_plan
 from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.networks import precision
 from autoseg.networks.label_channels import LabelChannels
-from autoseg.pipeline.cascade import stages_before
+from autoseg.pipeline import training as pipeline_training
+from autoseg.pipeline.cascade import leave_for_cascades, stages_before
 from autoseg.pipeline.training import run_task, train_and_validate, validate
 from autoseg.plan.planner import PlanRequest
 from autoseg.predict.stage import ModelChoice, PredictOptions, load_predictor, predict_folder
@@ -401,6 +402,48 @@ def test_one_command_trains_all_that_a_cascade_of_three_builds_on(toy, tmp_path)
     shutil.rmtree(task.root)
     predictor = load_predictor([moved / "bundle.json"], OPTIONS)
     assert predictor.previous.previous.configuration.dimensions == 2
+
+
+def test_one_command_trains_nothing_where_no_fold_holds_out_every_case(task, toy, monkeypatch):
+    splits = json.loads(task.splits_file.read_text())
+    splits["folds"] = [{"train": [*SECOND, "ball_02"], "validation": FIRST[:2]}]
+    task.splits_file.write_text(json.dumps(splits))
+    trained = []
+    monkeypatch.setattr(pipeline_training, "train_and_validate", lambda *_: trained.append(1))
+    with pytest.raises(
+        AutosegError, match=r"no fold holds out 4 cases \(the first is 'ball_02'\); a"
+    ):
+        run_task(Workspace(task.root.parent), toy.raw, PlanRequest(), request(CASCADE), "0")
+    assert trained == []
+
+
+def test_one_command_leaves_stages_that_are_trained_as_they_are(task, toy, monkeypatch):
+    asked = []
+    for what in ("train_and_validate", "validate"):
+        monkeypatch.setattr(
+            pipeline_training,
+            what,
+            lambda task, one, _, what=what: asked.append((what, one.configuration, one.fold)),
+        )
+    shutil.rmtree(fold_of(task, LOWRES, "fold1").root)
+    run_task(Workspace(task.root.parent), toy.raw, PlanRequest(), request(CASCADE), "0")
+    assert asked == [
+        ("validate", LOWRES, "fold0"),
+        ("train_and_validate", LOWRES, "fold1"),
+        ("train_and_validate", CASCADE, "fold0"),
+    ]
+
+
+def test_of_a_held_out_case_that_is_gone_nothing_is_left(task):
+    gone = FIRST[0]
+    for path in (task.task_file, task.fingerprint_file):
+        data = json.loads(path.read_text())
+        data["cases"] = [case for case in data["cases"] if case["name"] != gone]
+        path.write_text(json.dumps(data))
+    shutil.rmtree(task.root / "previous")
+    leave_for_cascades(task, request(LOWRES))
+    left = {path.name for path in (task.root / "previous").glob("*/*/ball_*")}
+    assert left == set(FIRST) - {gone}
 
 
 def test_a_cascade_of_regions_reads_a_label_map_of_them(tmp_path):

@@ -19,6 +19,7 @@ from autoseg.networks.precision import Precision, autocast, place
 logger = logging.getLogger(__name__)
 
 _Region = tuple[slice, ...]
+_Job = tuple[nn.Module, _Region, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +231,7 @@ class _Sweep:
         self._weights = torch.zeros(tiling.depth, *across)
         self._image = image
         self._mirrored: Tensor | None = None
+        self._share = len(networks) * len(window.flips)  # outputs that are added for a tile
         self._move_to(window.device)
 
     def _move_to(self, device: torch.device) -> None:
@@ -251,7 +253,7 @@ class _Sweep:
 
     def add(self, layer: _Layer) -> Iterator[int]:
         """Take the patches of a layer into account; yields the patches of each pass."""
-        jobs = [
+        jobs: list[_Job] = [
             (network, tile, flip)
             for network in self._networks
             for tile in layer.tiles
@@ -260,13 +262,13 @@ class _Sweep:
         while jobs:
             chosen = [job for job in jobs[: self._passes] if job[0] is jobs[0][0]]
             try:
-                outputs = self._outputs(chosen)
+                parts = self._parts(chosen)
             except torch.OutOfMemoryError:
                 if len(chosen) == 1 and self._sums.device.type == "cpu":
                     raise
                 self._shrink(len(chosen))
                 continue
-            self._accumulate(layer, chosen, outputs)
+            self._accumulate(layer, chosen, parts)
             del jobs[: len(chosen)]
             yield len(chosen)
         self._count(layer)
@@ -280,7 +282,8 @@ class _Sweep:
             self._give_way()
 
     @torch.inference_mode()
-    def _outputs(self, jobs: Sequence[tuple[nn.Module, _Region, tuple[int, ...]]]) -> Tensor:
+    def _parts(self, jobs: Sequence[_Job]) -> list[Tensor]:
+        """The volume's part of each output, mirrored back, float32 where the sums are."""
         window, flat = self._window, self._window.dimensions == 2
         patches: list[Tensor] = []
         known: tuple[_Region, Tensor] | None = None
@@ -292,35 +295,27 @@ class _Sweep:
         layout = window.precision.memory_format(window.dimensions)
         batch = torch.stack(patches).contiguous(memory_format=layout)
         with autocast(window.precision, window.device):
-            return jobs[0][0](batch)
+            outputs = jobs[0][0](batch)
+        inside = (slice(None), *self._tiling.inside[3 - window.dimensions :])
+        turned = (o.flip(f) if f else o for o, (_, _, f) in zip(outputs, jobs, strict=True))
+        return [one[inside].to(self._sums.device, torch.float32) for one in turned]
 
     @torch.inference_mode()
-    def _accumulate(
-        self,
-        layer: _Layer,
-        jobs: Sequence[tuple[nn.Module, _Region, tuple[int, ...]]],
-        outputs: Tensor,
-    ) -> None:
-        inside = (slice(None), *self._tiling.inside[3 - self._window.dimensions :])
-        for (_, tile, flip), output in zip(jobs, outputs, strict=True):
-            part = (output.flip(flip) if flip else output)[inside].to(self._sums.device)
-            self._mirrored = part.float() if self._mirrored is None else self._mirrored.add_(part)
+    def _accumulate(self, layer: _Layer, jobs: Sequence[_Job], parts: Sequence[Tensor]) -> None:
+        """Add outputs to the sums, in place: nothing here can be short of memory halfway."""
+        for (_, tile, flip), part in zip(jobs, parts, strict=True):
+            self._mirrored = part if self._mirrored is None else self._mirrored.add_(part)
             if flip == self._window.flips[-1]:
-                self._add(layer, tile, self._mirrored)
+                rows = self._mirrored[:, None] if part.ndim == 3 else self._mirrored
+                weighted = rows.mul_(self._weight).movedim(self._tiling.axis + 1, 1)
+                self._of(layer, tile, self._sums).add_(weighted)
                 self._mirrored = None
-
-    def _add(self, layer: _Layer, tile: _Region, outputs: Tensor) -> None:
-        """Add the sum of all mirrored outputs of a tile."""
-        axis, count = self._tiling.axis, len(self._networks) * len(self._window.flips)
-        rows = outputs[:, None] if self._window.dimensions == 2 else outputs
-        weighted = rows.mul_(self._weight / count).movedim(axis + 1, 1)
-        self._of(layer, tile, self._sums).add_(weighted)
 
     @torch.inference_mode()
     def _count(self, layer: _Layer) -> None:
         for tile in layer.tiles:
             place = self._of(layer, tile, self._weights[None])
-            place.add_(self._weight.movedim(self._tiling.axis, 0))
+            place.add_(self._weight.movedim(self._tiling.axis, 0), alpha=self._share)
 
     def _of(self, layer: _Layer, tile: _Region, rows: Tensor) -> Tensor:
         """A tile's part of the rows in work."""
@@ -331,7 +326,13 @@ class _Sweep:
     def finish(self, layer: _Layer) -> Tensor:
         """The finished rows; those after them come to the front."""
         count = layer.num_finished
-        logits = (self._sums[:, :count] / self._weights[:count]).cpu()
+        try:
+            logits = self._divided(count)
+        except torch.OutOfMemoryError:
+            if self._sums.device.type == "cpu":
+                raise
+            self._give_way()
+            logits = self._divided(count)
         # One pass instead of two: infinity and NaN survive a sum.
         if not logits.sum().isfinite():
             raise AutosegError(
@@ -339,11 +340,20 @@ class _Sweep:
                 remedy="use --precision float32, and check the image for NaN",
             )
         for rows in (self._sums, self._weights[None]):
-            left = rows.shape[1] - count
-            if left > 0:
-                rows[:, :left] = rows[:, count:].clone()
-            rows[:, max(left, 0) :] = 0
+            _bring_forward(rows, count)
         return logits
+
+    def _divided(self, count: int) -> Tensor:
+        return (self._sums[:, :count] / self._weights[:count]).cpu()
+
+
+def _bring_forward(rows: Tensor, count: int) -> None:
+    """Move rows of ``(channels, rows, ...)`` that far to the front, and clear those behind."""
+    size = rows.shape[1]
+    for start in range(0, size - count, count):
+        stop = min(start + count, size - count)
+        rows[:, start:stop] = rows[:, start + count : stop + count]
+    rows[:, max(size - count, 0) :] = 0
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from autoseg.core.words import counted
 from autoseg.errors import AutosegError
 from autoseg.io import atomic, bundle
 from autoseg.io.case_store import source_of
-from autoseg.io.task import Planned, load_planned
-from autoseg.io.workspace import TaskFolder
+from autoseg.io.task import Planned, load_dataset, load_planned, load_splits
+from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.predict.for_cascade import HeldOut, missing_in, predict_for_cascade
 from autoseg.predict.predictor import Predictor
 from autoseg.predict.stage import PredictOptions, load_predictor
@@ -43,6 +43,35 @@ def stages_before(plan: Plan, configuration: str) -> list[str]:
         stages.insert(0, name)
         name = plan.configurations[name].previous
     return stages
+
+
+def refuse_unpredicted(task: TaskFolder, folds: Sequence[str]) -> None:
+    """Refuse folds with cases that no fold holds out, before their first stage is trained.
+
+    Args:
+        task: the task's folder.
+        folds: of the cascade, as ``parse_folds`` gives them.
+
+    Raises:
+        AutosegError: if there is such a case.
+    """
+    splits = load_splits(task)
+    held_out = {name for fold in splits.folds for name in fold.validation}
+    wanted: set[str] = set()
+    for name in folds:
+        wanted |= set(
+            (case.name for case in load_dataset(task).cases)
+            if name == EVERYTHING
+            else splits.folds[splits.names.index(name)].train
+        )
+    unpredicted = sorted(wanted - held_out)
+    if unpredicted:
+        raise AutosegError(
+            f"no fold holds out {counted(len(unpredicted), 'case')} (the first is "
+            f"'{unpredicted[0]}'); a cascade needs folds that hold out every case",
+            place=task.name,
+            remedy="train 3d_fullres, or delete splits.json and plan again for folds that do",
+        )
 
 
 def leave_for_cascades(
@@ -89,7 +118,9 @@ def leave_for_cascades(
 
 
 def _held_out(planned: Planned, names: Sequence[str]) -> list[HeldOut]:
-    return [_case(planned, name) for name in names]
+    # Of a case that is gone no cascade will ask.
+    present = {case.name for case in planned.dataset.cases}
+    return [_case(planned, name) for name in names if name in present]
 
 
 def _case(planned: Planned, name: str) -> HeldOut:

@@ -189,7 +189,7 @@ def run_task(
     Returns:
         The scores of each fold of the configuration, by its name.
     """
-    from autoseg.pipeline.cascade import stages_before
+    from autoseg.pipeline.cascade import refuse_unpredicted, stages_before
     from autoseg.plan.planner import PlanRequest
     from autoseg.preprocess.stage import preprocess_task
     from autoseg.train.inputs import check_beginning
@@ -210,6 +210,8 @@ def run_task(
     for name in folds if train_request.init_from else ():
         check_beginning(planned.task, replace(train_request, fold=name))
     before = stages_before(planned.plan, train_request.configuration)
+    if before:
+        refuse_unpredicted(planned.task, folds)
     failures = preprocess_task(
         planned.task,
         [*before, train_request.configuration],
@@ -221,7 +223,10 @@ def run_task(
     for stage in before:
         for name in parse_folds(planned.task, "all"):
             request = replace(train_request, configuration=stage, fold=name, init_from=None)
-            train_and_validate(planned.task, request, progress)
+            where = (request.plan, request.configuration, request.run, request.fold)
+            # One that is trained stays as it is, whatever it was trained with.
+            trained = planned.task.fold_folder(*where).is_finished
+            (validate if trained else train_and_validate)(planned.task, request, progress)
     return {
         name: train_and_validate(planned.task, replace(train_request, fold=name), progress)
         for name in folds

@@ -125,6 +125,8 @@ class Predictor:
             mirror_axes=self.mirror_axes,
             precision=self.precision,
             device=self.device,
+            # What training holds with gradients, prediction holds without.
+            patches_per_pass=self.configuration.batch_size if self.device.type == "cuda" else 1,
         )
         slabs = predict_slabs(self.networks, tensor, window, axis, progress)
         return (slab.numpy() for slab in slabs)

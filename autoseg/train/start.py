@@ -329,7 +329,7 @@ def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.devi
     options = LossOptions(
         batch_dice=inputs.configuration.batch_dice,
         ignore_index=labels.ignore_index,
-        class_weights=class_weights(inputs.fingerprint, inputs.split.train, labels.regions),
+        class_weights=_class_weights(inputs),
         regions=labels.regions,
     )
     loss = LOSSES.get(spec.loss)(options)
@@ -344,6 +344,12 @@ def _session(inputs: TrainingInputs, state: checkpoint.State, device: torch.devi
         precision=state.precision,
         scaler=torch.amp.GradScaler(device.type, enabled=state.precision.dtype == "float16"),
     )
+
+
+def _class_weights(inputs: TrainingInputs) -> tuple[float, ...]:
+    regions = inputs.dataset.labels.regions
+    known = None if regions is None else inputs.known_outputs
+    return class_weights(inputs.fingerprint, inputs.split.train, regions, known)
 
 
 def _refuse_other_split(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from autoseg.core.progress import silent
 from autoseg.errors import AutosegError
+from autoseg.networks import sliding_window
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import Window, predict_logits, predict_slabs
 
@@ -299,6 +300,22 @@ def test_where_memory_is_short_fewer_patches_go_through_a_pass(caplog):
         "the GPU is short of memory: 4 patches per pass",
         "the GPU is short of memory: 2 patches per pass",
     ]
+
+
+def test_finished_rows_that_do_not_fit_are_divided_in_main_memory(monkeypatch):
+    divided, moved = sliding_window._Sweep._divided, []
+
+    def short(sweep, count):
+        if not moved:
+            raise torch.OutOfMemoryError
+        return divided(sweep, count)
+
+    monkeypatch.setattr(sliding_window._Sweep, "_divided", short)
+    monkeypatch.setattr(sliding_window._Sweep, "_give_way", moved.append)
+    image = waves(1, 9, 6, 8)
+    with pytest.raises(torch.OutOfMemoryError):  # they are in main memory already
+        predict(Echo(), image, (6, 6, 8), 1)
+    assert moved == []
 
 
 def test_one_patch_that_does_not_fit_is_an_error():

@@ -92,3 +92,12 @@ def test_the_weight_of_a_region_has_a_limit_and_one_of_no_case_that_of_the_rares
     assert class_weights(measured, ["a"], ((1, 2), (1,), (2,))) == (100.0, 100.0, 100.0)
     nothing = fingerprint(case("a", (10, 10, 10), (0, 0)))
     assert class_weights(nothing, ["a"], ((1, 2), (2,))) == (1.0, 1.0)
+
+
+def test_a_region_counts_in_cases_annotated_for_it_only():
+    full, partly = case("a", (10, 10, 10), (60, 40)), case("b", (10, 10, 10), (0, 40))
+    alone = class_weights(fingerprint(full), ("a",), [(1, 2), (2,)])
+    both = class_weights(
+        fingerprint(full, partly), ("a", "b"), [(1, 2), (2,)], {"b": (False, True)}
+    )
+    assert both == pytest.approx(alone)

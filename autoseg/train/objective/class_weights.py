@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -17,6 +17,7 @@ def class_weights(
     fingerprint: Fingerprint,
     cases: Collection[str],
     regions: Sequence[Sequence[int]] | None = None,
+    known: Mapping[str, Sequence[bool]] | None = None,
 ) -> tuple[float, ...]:
     """Weights that grow as classes get rarer.
 
@@ -35,6 +36,7 @@ def class_weights(
         cases: names of the training cases, at least one.
         regions: label indices that make up each structure where structures may overlap, else
             None.
+        known: which regions cases are annotated for, of those that are not for all.
 
     Returns:
         One weight for each class, background first, or for each region.
@@ -49,7 +51,9 @@ def class_weights(
     whole = np.array([prod(case.shape) for case in measured]) * voxels
     structures = np.array([case.label_voxels for case in measured]) * voxels[:, None]
     if regions is not None:
-        return _region_weights(whole, structures, regions)
+        everything = (True,) * len(regions)
+        judged = np.array([(known or {}).get(case.name, everything) for case in measured])
+        return _region_weights(whole, structures, regions, judged)
     volumes = np.column_stack([whole - structures.sum(1), structures])
     around = ((volumes > 0) * whole[:, None]).sum(0)
     weights = np.sqrt(around / np.maximum(volumes.sum(0), 1e-9))
@@ -63,9 +67,10 @@ def _region_weights(
     whole: npt.NDArray[np.float64],
     structures: npt.NDArray[np.float64],
     regions: Sequence[Sequence[int]],
+    judged: npt.NDArray[np.bool_],
 ) -> tuple[float, ...]:
     """From the volume of each case and of each index 1..n in it, ``(cases, n)``."""
-    inside = np.column_stack([structures[:, np.array(r) - 1].sum(1) for r in regions])
+    inside = np.column_stack([structures[:, np.array(r) - 1].sum(1) for r in regions]) * judged
     outside = ((inside > 0) * (whole[:, None] - inside)).sum(0)
     present = inside.any(0)
     ratios = np.sqrt(outside / np.maximum(inside.sum(0), 1e-9))
