@@ -327,6 +327,7 @@ def test_an_interrupt_leaves_no_orphans(tmp_path, number):
     process.send_signal(number)
     process.wait(timeout=PATIENCE_S)
     wait_until(lambda: not any(map(is_running, pids)))
+    assert [pid for pid in pids if is_running(pid)] == []
 
 
 def test_memory_decides_when_it_is_short(tmp_path):
