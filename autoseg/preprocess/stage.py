@@ -121,6 +121,7 @@ def _prepare_configuration(
         jobs = [(name, _job(folder, name, dataset, fingerprint, recipe, patch)) for name in wanted]
         voxels = [sizes[name] for name in wanted]
         outcomes = map_cases(_prepare_case, jobs, estimate.workers, progress, voxels)
+        atomic.remove_partial(folder)  # of workers that were killed while they wrote
         failures = [Failure(name=o.name, error=o.error) for o in outcomes if o.error is not None]
         _tell_size(configuration, store, len(failures), len(dataset.cases))
     return failures

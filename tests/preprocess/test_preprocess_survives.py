@@ -193,6 +193,12 @@ def wait_for(condition, process):
     return found
 
 
+def writers_of(planned):
+    """Process ids of the workers that are writing a case at this moment."""
+    folders = planned.prepared.glob(f"{CONFIGURATION}-*/.partial-*-long_*")
+    return [int(folder.name.split("-")[1]) for folder in folders]
+
+
 def workers_of(process):
     """Process ids of what a command has started to do its work."""
     found = []
@@ -341,8 +347,8 @@ def test_a_file_that_changed_since_the_plan_is_never_taken_for_the_old_one(small
 def test_it_goes_on_with_fewer_when_a_worker_is_killed(long_task, undisturbed, tmp_path):
     planned = long_task.copy(tmp_path / "workspace")
     process = start(planned)
-    assert wait_for(planned.cases, process)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
+    writers = wait_for(lambda: writers_of(planned), process)
+    os.kill(writers[0], signal.SIGKILL)
     code, _, err = finish(process)
     assert code == 0
     assert re.search(r"warning: long_\d\d: worker was killed .* fewer workers \(1\)", err)
