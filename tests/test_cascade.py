@@ -33,7 +33,8 @@ from autoseg.pipeline import training as pipeline_training
 from autoseg.pipeline.cascade import leave_for_cascades, stages_before
 from autoseg.pipeline.training import run_task, train_and_validate, validate
 from autoseg.plan.planner import PlanRequest
-from autoseg.predict.stage import ModelChoice, PredictOptions, load_predictor, predict_folder
+from autoseg.predict.loading import PredictOptions, load_predictor
+from autoseg.predict.stage import ModelChoice, predict_folder
 from autoseg.train.batches import make_sample
 from autoseg.train.inputs import load_inputs
 from autoseg.train.stage import train_fold

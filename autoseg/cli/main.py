@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import typer
 
-from autoseg.cli import data, evaluation, tools, training
+from autoseg.cli import data, evaluation, prediction, tools, training
 from autoseg.cli.several_processes import several_processes
 from autoseg.errors import AutosegError, InterruptedRunError
 
@@ -57,7 +57,7 @@ def _start(
 
 for _command in (
     *(tools.init, data.check, data.plan, data.preprocess),
-    *(training.train, training.predict, training.validate),
+    *(training.train, prediction.predict, training.validate),
     *(evaluation.evaluate, evaluation.compare),
     *(tools.overlay, training.run, tools.demo, tools.doctor),
 ):

@@ -14,8 +14,8 @@ from autoseg.io.case_store import source_of
 from autoseg.io.task import Planned, load_dataset, load_planned, load_splits
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.predict.for_cascade import HeldOut, missing_in, predict_for_cascade
+from autoseg.predict.loading import PredictOptions, load_predictor
 from autoseg.predict.predictor import Predictor
-from autoseg.predict.stage import PredictOptions, load_predictor
 from autoseg.train.inputs import TrainRequest
 
 logger = logging.getLogger(__name__)

@@ -66,7 +66,8 @@ def _demo_in(folder: Path, picture: Path, workers: int | None, progress: Progres
     from autoseg.demo.stage import write_dataset
     from autoseg.evaluate.stage import evaluate_folders
     from autoseg.plan.planner import PlanRequest
-    from autoseg.predict.stage import ModelChoice, PredictOptions, predict_folder
+    from autoseg.predict.loading import PredictOptions
+    from autoseg.predict.stage import ModelChoice, predict_folder
     from autoseg.preprocess.stage import preprocess_task
     from autoseg.train.inputs import TrainingChanges, TrainRequest
     from autoseg.train.stage import train_fold

@@ -120,7 +120,8 @@ def _score_held_out(
 ) -> Report:
     from autoseg.evaluate.stage import Pair, evaluate_pairs
     from autoseg.io import bundle
-    from autoseg.predict.stage import PredictOptions, load_predictor, predict_cases
+    from autoseg.predict.loading import PredictOptions, load_predictor
+    from autoseg.predict.stage import predict_cases
 
     where = (request.plan, request.configuration, request.run, request.fold)
     planned_configuration(load_plan(task, request.plan), request.configuration)

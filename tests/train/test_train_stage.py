@@ -22,7 +22,7 @@ from autoseg.networks.precision import Precision
 from autoseg.networks.residual_unet import ResidualUNet
 from autoseg.plan.planner import PlanRequest
 from autoseg.plan.stage import plan_task
-from autoseg.predict.stage import PredictOptions, load_predictor
+from autoseg.predict.loading import PredictOptions, load_predictor
 from autoseg.train import checkpoint, stage
 from autoseg.train.inputs import TrainingChanges, TrainRequest
 from autoseg.train.loop import Session

@@ -1,0 +1,87 @@
+"""``autoseg predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoseg.cli.console import progress_bar, set_up_logging
+from autoseg.cli.options import (
+    DeviceOption,
+    PrecisionOption,
+    QuietOption,
+    TaskOption,
+    VerboseOption,
+    WorkspaceOption,
+    find_place,
+)
+from autoseg.core.words import counted
+
+if TYPE_CHECKING:
+    from autoseg.predict.stage import Prediction
+
+
+def predict(
+    source: Annotated[
+        Path, typer.Option("-i", "--input", metavar="PATH", help="An image, or a folder of them.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the label maps go.")
+    ],
+    configuration: Annotated[
+        str | None,
+        typer.Option("-c", "--configuration", metavar="NAME", help="The best one by default."),
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option("-f", "--folds", metavar="0,1", help="All finished folds by default."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "-m", "--model", metavar="FILE", help="A bundle.json instead of a workspace's model."
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Any training run by default.")
+    ] = None,
+    task: TaskOption = None,
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Segment new images with the best model there is."""
+    set_up_logging(verbose, quiet)
+    from autoseg.predict.loading import PredictOptions
+    from autoseg.predict.stage import ModelChoice, predict_folder
+
+    place = None if model is not None else find_place(workspace, task).task
+    choice = ModelChoice(
+        bundle=model, configuration=configuration, run=run, folds=_fold_names(folds)
+    )
+    options = PredictOptions(device=device, precision=precision)
+    with progress_bar("segmenting", quiet) as progress:
+        predictions = predict_folder(place, source, output, choice, options, progress)
+    _report_predictions(predictions, output, quiet)
+
+
+def _fold_names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    names = [f"fold{part}" if part.isdigit() else part for part in parts]
+    return tuple(dict.fromkeys(names))
+
+
+def _report_predictions(predictions: list[Prediction], output: Path, quiet: bool) -> None:
+    failed = [p for p in predictions if p.error is not None]
+    if not quiet:
+        typer.echo(f"{counted(len(predictions) - len(failed), 'label map')} in {output}")
+    for prediction in failed:
+        typer.echo(f"failed: {prediction.name}: {prediction.error}", err=True)
+    if failed:
+        raise typer.Exit(1)
