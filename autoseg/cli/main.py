@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import typer
 
-from autoseg.cli import data, evaluation, prediction, tools, training
+from autoseg.cli import data, evaluation, exchange, prediction, tools, training
 from autoseg.cli.several_processes import several_processes
 from autoseg.errors import AutosegError, InterruptedRunError
 
@@ -62,6 +62,7 @@ for _command in (
     *(tools.overlay, training.run, tools.demo, tools.doctor),
 ):
     app.command()(_command)
+app.command("import")(exchange.import_models)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
