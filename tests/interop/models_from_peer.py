@@ -8,8 +8,8 @@ PEER is a virtual environment with nnunetv2. Three small data sets: colour pictu
 that are coarse along their last axis, with two channels and regions (residual encoder, 2D and
 3D), and some cases of Hippocampus (2D, 3D, and a cascade of configurations added by hand).
 nnU-Net plans, prepares, trains for a few steps and predicts; autoseg imports what was trained
-and predicts the same images, both in float32 on the CPU. With --folder, what nnU-Net made is kept there for a further
-run.
+and predicts the same images, both in float32 on the CPU. With --folder, what nnU-Net made is
+kept there for a further run.
 
 Counted are the voxels whose labels differ, and why:
 
@@ -17,9 +17,11 @@ Counted are the voxels whose labels differ, and why:
   closer than half-precision numbers of that size can tell after as many roundings as there are
   tiles over a voxel;
 - border: the label is nnU-Net's once our window sums in half precision, as nnU-Net's does, in
-  which the small weights at the border of a volume lose their digits.
+  which the small weights at the border of a volume lose their digits;
+- stage: of a cascade, the label is nnU-Net's once our network reads nnU-Net's label map of the
+  previous stage.
 
-The exit code is 1 if a voxel differs for neither reason.
+The exit code is 1 if a voxel differs for none of these reasons.
 """
 
 from __future__ import annotations
@@ -35,8 +37,18 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from beside_peer import HERE, Json, PeerFolders, peer_command, run, write_raw
+import torch
+from beside_peer import HERE, Json, PeerFolders, our_command, peer_command, run, write_raw
+from half_precision import decide, margins, mean_logits, num_roundings, on_raw_grid
 from PIL import Image as Picture
+
+from autoseg.core.image import Image
+from autoseg.imaging.prepare import prepare
+from autoseg.io.images import read_image, read_labels
+from autoseg.io.predict_inputs import predict_inputs
+from autoseg.io.workspace import TaskFolder
+from autoseg.predict.loading import PredictOptions, load_predictor
+from autoseg.predict.predictor import Predictor
 
 TRAINER = "nnUNetTrainer"
 NUM_TRAINING = 10
@@ -218,6 +230,124 @@ def lay_out(data_set: DataSet, folders: PeerFolders, options: argparse.Namespace
         {"colours": write_colours, "anisotropic": write_anisotropic}[data_set.name](folders.raw)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Voxels of some label maps.
+
+    Attributes:
+        voxels: all.
+        foreground: those that nnU-Net gives a label.
+        differing: those whose label is another.
+        ties: of these, those rounding may decide.
+        border: of the rest, those that sums in half precision explain.
+        stage: of the rest, those that the previous stage's label map explains.
+    """
+
+    voxels: int = 0
+    foreground: int = 0
+    differing: int = 0
+    ties: int = 0
+    border: int = 0
+    stage: int = 0
+
+    @property
+    def unexplained(self) -> int:
+        """Voxels that differ for no known reason."""
+        return self.differing - self.ties - self.border - self.stage
+
+    def __add__(self, other: Outcome) -> Outcome:
+        fields = self.__dataclass_fields__
+        return Outcome(**{name: getattr(self, name) + getattr(other, name) for name in fields})
+
+
+def predict_with_both(
+    data_set: DataSet, folders: PeerFolders, name: str, options: argparse.Namespace
+) -> tuple[Path, Path]:
+    """Predict the new images with nnU-Net and with the imported model.
+
+    Returns:
+        Folders of nnU-Net's and of our label maps.
+    """
+    folds = [fold for known, fold in data_set.models if known == name]
+    model = model_folder(data_set, folders, name)
+    planned = json.loads((model / "plans.json").read_text())["configurations"][name]
+    images, theirs = folders.raw / "imagesTs", folders.root / "theirs" / name
+    if not (theirs / "plans.json").is_file():
+        words = ["-i", str(images), "-o", str(theirs), "-m", str(model), "-f", *folds]
+        words += ["-device", "cpu", "-npp", "1", "-nps", "1"]
+        if "previous_stage" in planned:
+            previous = folders.root / "theirs" / planned["previous_stage"]
+            words += ["-prev_stage_predictions", str(previous)]
+        run([str(options.peer.parent / "nnUNetv2_predict_from_modelfolder"), *words], folders)
+    ours = folders.root / "ours" / name
+    shutil.rmtree(ours, ignore_errors=True)
+    words = ["-i", str(images), "-o", str(ours), "-c", name, "-q", *workspace_of(folders)]
+    run(our_command("predict", *words, "--device", "cpu", "--precision", "float32"), folders)
+    return theirs, ours
+
+
+def workspace_of(folders: PeerFolders) -> tuple[str, str]:
+    """The words that name our workspace."""
+    return "-w", str(folders.root / "workspace")
+
+
+def compare(folders: PeerFolders, name: str, theirs: Path, ours: Path) -> Outcome:
+    """Compare the label maps of one configuration."""
+    task = TaskFolder(folders.root / "workspace" / folders.raw.name)
+    known = [fold for fold in task.fold_folders() if fold.configuration == name]
+    options = PredictOptions(device="cpu", precision="float32")
+    predictor = load_predictor([fold.bundle for fold in known], options)
+    inputs = predict_inputs(folders.raw / "imagesTs", len(predictor.recipe.channels))
+    total = Outcome()
+    for case, paths in inputs:
+        (mine,) = (f for f in ours.iterdir() if f.name.split(".")[0] == case)
+        stem = case.removesuffix("_0000")
+        (other,) = (f for f in theirs.iterdir() if f.name.split(".")[0] == stem)
+        previous = None
+        if predictor.previous is not None:
+            stage = theirs.parent / str(predictor.configuration.previous) / other.name
+            previous = read_labels(stage).array
+        labels = read_labels(mine).array, read_labels(other).array
+        total += explain(predictor, read_image(paths), *labels, previous)
+    return total
+
+
+def explain(
+    predictor: Predictor,
+    image: Image,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    previous: np.ndarray | None,
+) -> Outcome:
+    """Count the voxels that differ, and why.
+
+    Args:
+        predictor: the imported model.
+        image: a new image.
+        ours: our labels.
+        theirs: nnU-Net's.
+        previous: of a cascade, nnU-Net's labels of the previous stage.
+    """
+    differ = ours != theirs
+    counts = {"voxels": ours.size, "foreground": int((theirs > 0).sum())}
+    if not differ.any():
+        return Outcome(**counts)
+    recipe, labels = predictor.recipe, predictor.labels
+    read = None if previous is None else previous.astype(np.int16)
+    prepared = prepare(image.array, image.geometry.spacing, recipe, read)
+    tensor, trace = torch.from_numpy(prepared.image), prepared.trace
+    if prepared.labels is not None:
+        tensor = torch.cat([tensor, torch.from_numpy(prepared.labels)[None].float()])
+    exact = on_raw_grid(mean_logits(predictor, tensor, torch.float32), trace)
+    half = on_raw_grid(mean_logits(predictor, tensor, torch.float16), trace).astype(np.float16)
+    roundings = num_roundings(trace.prepared_shape, predictor.configuration.patch_size)
+    ties = differ & (margins(exact, labels, trace, roundings) <= 1)
+    border = differ & ~ties & (decide(half, labels, trace) == theirs)
+    stage = differ & ~ties & ~border & (decide(exact, labels, trace) == theirs)
+    found = {"differing": differ, "ties": ties, "border": border, "stage": stage}
+    return Outcome(**counts, **{what: int(where.sum()) for what, where in found.items()})
+
+
 def main() -> None:
     """Train, import, predict and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -234,11 +364,36 @@ def main() -> None:
         "nnUNet_n_proc_DA": "1",
         "nnUNet_def_n_proc": "1",
     }
+    if not options.peer.is_file():
+        raise SystemExit(f"skipped: no nnU-Net, {options.peer} does not exist")
+    print("data set | configuration | voxels | foreground | differ | ties | border | stage | rest")
+    rest = 0
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.sets:
             folders = PeerFolders((options.folder or Path(scratch)).resolve() / name)
             lay_out(SETS[name], folders, options)
             train(SETS[name], folders, options)
+            rest += compare_all(SETS[name], folders, options)
+    raise SystemExit(rest > 0)
+
+
+def compare_all(data_set: DataSet, folders: PeerFolders, options: argparse.Namespace) -> int:
+    """Import all models of a data set, and print a row for each configuration.
+
+    Returns:
+        Voxels that nothing explains.
+    """
+    shutil.rmtree(folders.root / "workspace", ignore_errors=True)
+    results = str(folders.root / "results" / folders.raw.name)
+    run(our_command("import", results, "-q", *workspace_of(folders)), folders)
+    rest = 0
+    for name in dict.fromkeys(name for name, _ in data_set.models):
+        outcome = compare(folders, name, *predict_with_both(data_set, folders, name, options))
+        cells = (outcome.voxels, outcome.foreground, outcome.differing, outcome.ties)
+        cells = (*cells, outcome.border, outcome.stage, outcome.unexplained)
+        print(" | ".join(map(str, (data_set.name, name, *cells))), flush=True)
+        rest += outcome.unexplained
+    return rest
 
 
 if __name__ == "__main__":
