@@ -67,6 +67,23 @@ def plan_of(peer: PeerPlans, name: str, channels: tuple[str, ...], labels: Label
     )
 
 
+def joined(known: Plan, plan: Plan) -> Plan | None:
+    """Two states of a plan of nnU-Net, to which users add configurations as they go.
+
+    Returns:
+        A plan with all configurations of both; None if they are two plans.
+    """
+    both = known.configurations.keys() & plan.configurations.keys()
+    shared = ("transpose", "channels", "label_values", "intensities")
+    if any(getattr(known, field) != getattr(plan, field) for field in shared) or any(
+        known.configurations[name] != plan.configurations[name] for name in both
+    ):
+        return None
+    return known.model_copy(
+        update={"configurations": {**known.configurations, **plan.configurations}}
+    )
+
+
 def model_of(
     peer: PeerModel, fold: PeerFold, checkpoint: Checkpoint, plan: Plan, task: str, run: str
 ) -> Model:

@@ -301,6 +301,16 @@ def test_a_plan_of_that_name_must_be_the_same(workspace, write):
     assert fold_of(workspace.task(NAME), plan="sevens").is_finished
 
 
+def test_configurations_that_were_added_between_trainings_are_joined(workspace, write, results):
+    write()
+    write(plans({"2d": configuration(), "mine": configuration(batch_size=7)}), "mine")
+
+    done = import_models(workspace, results)
+
+    assert [fold.folder.configuration for fold in done.folds] == ["2d", "mine"]
+    assert list(load_plan(done.task, "nnUNetPlans").configurations) == ["2d", "mine"]
+
+
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
