@@ -1,0 +1,1 @@
+"""Models and plans from and for other programs."""
