@@ -180,8 +180,7 @@ def export_to_nnunet(bundles: Sequence[Path], folder: Path) -> ForNnunet:
         folders=tuple(targets.values()),
         folds=tuple(tuple(_fold(s.fold) for s in found) for found in by_configuration.values()),
         reads_previous=tuple(
-            found[0].model.configuration.previous is not None
-            for found in by_configuration.values()
+            found[0].model.configuration.previous is not None for found in by_configuration.values()
         ),
         ending=files["dataset.json"]["file_ending"],
     )

@@ -185,9 +185,10 @@ def _medians(plan: Plan, fingerprint: Fingerprint | None) -> Json:
         return {}
     spacings = list(zip(*(case.spacing for case in fingerprint.cases), strict=True))
     shapes = list(zip(*(case.shape for case in fingerprint.cases), strict=True))
+    axes = plan.transpose
     return {
-        "original_median_spacing_after_transp": [float(median(spacings[a])) for a in plan.transpose],
-        "original_median_shape_after_transp": [int(median(shapes[a])) for a in plan.transpose],
+        "original_median_spacing_after_transp": [float(median(spacings[axis])) for axis in axes],
+        "original_median_shape_after_transp": [int(median(shapes[axis])) for axis in axes],
     }
 
 
