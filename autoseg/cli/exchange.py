@@ -12,7 +12,7 @@ from autoseg.cli.options import QuietOption, VerboseOption, WorkspaceOption
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
-    from autoseg.exchange.nnunet_model import ForNnunet
+    from autoseg.exchange.nnunet_export import ForNnunet
 
 
 def export(
@@ -45,7 +45,7 @@ def export(
 
 def export_nnunet(model: str, folder: Path, workspace: Path | None, quiet: bool) -> None:
     """Write all folds a user means as model folders of nnU-Net, and say how to use them."""
-    from autoseg.exchange.nnunet_model import export_to_nnunet
+    from autoseg.exchange.nnunet_export import export_to_nnunet
     from autoseg.io.named_models import locate_folds
     from autoseg.io.workspace import find_workspace
 

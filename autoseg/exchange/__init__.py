@@ -1,1 +1,1 @@
-"""Models and plans from and for other programs."""
+"""``autoseg export`` and ``import``: models for and from other programs."""

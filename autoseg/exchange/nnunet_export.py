@@ -19,7 +19,7 @@ from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Model
 from autoseg.core.plan import NetworkSpec
 from autoseg.errors import AutosegError
-from autoseg.exchange.nnunet_plans import (
+from autoseg.exchange.nnunet_export_plans import (
     Json,
     dataset_json,
     file_ending,
@@ -30,6 +30,7 @@ from autoseg.exchange.nnunet_plans import (
 from autoseg.io import atomic, bundle, formats
 from autoseg.io.task import known_fingerprint, load_dataset
 from autoseg.io.workspace import EVERYTHING, TaskFolder
+from autoseg.networks.nnunet_names import nnunet_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,19 +39,6 @@ TRAINER = "nnUNetTrainer"
 CHECKPOINT = "checkpoint_final.pth"
 _PLAN_NAMES = {"default": "nnUNetPlans"}
 
-_PLACES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(ours), theirs)
-    for ours, theirs in (
-        (r"encoder\.0\.stem\.(.+)", r"encoder.stem.convs.0.\1"),
-        (r"encoder\.0\.blocks\.(\d+)\.(.+)", r"encoder.stages.0.blocks.\1.\2"),
-        (r"encoder\.(\d+)\.(\d+)\.((?:conv\d|shortcut)\..+)", r"encoder.stages.\1.blocks.\2.\3"),
-        (r"encoder\.(\d+)\.(\d+)\.(.+)", r"encoder.stages.\1.0.convs.\2.\3"),
-        (r"decoder\.(\d+)\.(\d+)\.(.+)", r"decoder.stages.\1.convs.\2.\3"),
-        (r"upsample\.(.+)", r"decoder.transpconvs.\1"),
-        (r"heads\.(.+)", r"decoder.seg_layers.\1"),
-    )
-)
-_SHORTCUT = re.compile(r"(encoder\.stages\.(\d+)\.blocks\.(\d+)\.)shortcut\.(.+)")
 _IN_BLOCK = re.compile(r"(.+\.)(conv|norm)(\.(?:weight|bias))")
 _POSITION = {"conv": 0, "norm": 1}
 
@@ -100,10 +88,7 @@ def peer_names(name: str, network: NetworkSpec) -> tuple[str, ...]:
     Raises:
         ValueError: if no network of ours has such a tensor.
     """
-    place = next((t for p, t in ((p, _place(p, new, name)) for p, new in _PLACES) if t), None)
-    if place is None:
-        raise ValueError(f"no tensor of a network of autoseg: '{name}'")
-    found = [_in_shortcut(place, network)]
+    found = [nnunet_name(name, network)]
     inside = _IN_BLOCK.fullmatch(found[0])
     if inside is not None:
         before, kind, after = inside.groups()
@@ -111,21 +96,6 @@ def peer_names(name: str, network: NetworkSpec) -> tuple[str, ...]:
     if found[0].startswith("encoder."):
         found += [f"decoder.{alias}" for alias in found]
     return tuple(found)
-
-
-def _place(pattern: re.Pattern[str], replacement: str, name: str) -> str | None:
-    match = pattern.fullmatch(name)
-    return None if match is None else match.expand(replacement)
-
-
-def _in_shortcut(place: str, network: NetworkSpec) -> str:
-    """The side path of a block: what is in it after the pooling, where there is one."""
-    match = _SHORTCUT.fullmatch(place)
-    if match is None:
-        return place
-    stage, block = int(match[2]), int(match[3])
-    is_pooled = block == 0 and max(network.strides[stage]) > 1
-    return f"{match[1]}skip.{int(is_pooled)}.{match[4]}"
 
 
 def peer_weights(weights: Mapping[str, Tensor], network: NetworkSpec) -> dict[str, Tensor]:
