@@ -73,7 +73,7 @@ def test_the_page_names_commands_and_flags_that_exist(text):
         for name, used in named
         if name not in flags or used - flags[name]
     ]
-    assert unknown == []
+    assert not unknown, "\n".join(unknown)
 
 
 def test_the_page_tells_of_every_command_of_nnunet(text):

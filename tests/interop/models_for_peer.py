@@ -1,12 +1,13 @@
 """Trained models of autoseg, exported: label maps of nnU-Net against those autoseg predicts.
 
 usage: python tests/interop/models_for_peer.py --peer PEER/bin/python
-       [--sets plain residual regions cascade] [--folder FOLDER] [--epochs 3] [--steps 30]
+       [--sets plain tiles residual regions cascade] [--folder FOLDER]
+       [--epochs 3] [--steps 30]
        python tests/interop/models_for_peer.py --peer PEER/bin/python --models MODEL --images IN
 
-PEER is a virtual environment with nnunetv2. By default four small models are trained on the toy
-data of the tests: the plain network in 2D and 3D, the residual one in 3D, overlapping regions
-in 2D with mirrored axes, and a cascade. With --models, trained folds of one configuration are
+PEER is a virtual environment with nnunetv2. By default small models are trained on the toy data
+of the tests: the plain network in 2D and 3D, in 3D with patches so small that 27 and more cover
+an image, the residual one in 3D, overlapping regions in 2D with mirrored axes, and a cascade. With --models, trained folds of one configuration are
 exported instead (bundle.json of each), and the images of a folder, named CASE_0000.nii.gz, are
 predicted. Both sides compute in float32 on the CPU.
 
@@ -82,6 +83,9 @@ def make_models(name: str, folder: Path, options: argparse.Namespace) -> Iterato
     if name == "plain":
         task = make_toy_task(folder, PlanRequest(), options)
         wanted = {"2d": FOLDS[:1], "3d_fullres": FOLDS}
+    elif name == "tiles":
+        task = make_toy_task(folder, PlanRequest(patch_size=(8, 16, 12)), options)
+        wanted = {"3d_fullres": FOLDS[:1]}
     elif name == "residual":
         task = make_toy_task(folder, PlanRequest(preset="resenc-m"), options)
         wanted = {"3d_fullres": FOLDS[:1]}
@@ -226,7 +230,7 @@ def compare(trained: Trained, folder: Path, peer: Path) -> Outcome:
 def main() -> None:
     """Train, export, predict and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    sets = ("plain", "residual", "regions", "cascade")
+    sets = ("plain", "tiles", "residual", "regions", "cascade")
     parser.add_argument("--peer", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", choices=sets, default=sets)
     parser.add_argument("--models", nargs="+", type=Path)
