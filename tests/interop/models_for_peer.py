@@ -7,9 +7,10 @@ usage: python tests/interop/models_for_peer.py --peer PEER/bin/python
 
 PEER is a virtual environment with nnunetv2. By default small models are trained on the toy data
 of the tests: the plain network in 2D and 3D, in 3D with patches so small that 27 and more cover
-an image, the residual one in 3D, overlapping regions in 2D with mirrored axes, and a cascade. With --models, trained folds of one configuration are
-exported instead (bundle.json of each), and the images of a folder, named CASE_0000.nii.gz, are
-predicted. Both sides compute in float32 on the CPU.
+an image, the residual one in 3D, overlapping regions in 2D with mirrored axes, and a cascade.
+With --models, trained folds of one configuration are exported instead (bundle.json of each), and
+the images of a folder, named CASE_0000.nii.gz, are predicted. Both sides compute in float32 on
+the CPU.
 
 Counted are the voxels whose labels differ, and why, as in models_from_peer.py:
 
