@@ -103,12 +103,15 @@ def _current(architecture: object, dimensions: int) -> NetworkSpec:
     stages = arguments.n_stages
     is_plain = name == "unet"
     blocks = arguments.n_conv_per_stage if is_plain else arguments.n_blocks_per_stage
+    features = _each(arguments.features_per_stage, stages)
+    if len(features) != stages:
+        raise NetworkError(f"n_stages: {stages}, where features_per_stage has {len(features)}")
     if blocks is None:
         missing = "n_conv_per_stage" if is_plain else "n_blocks_per_stage"
         raise NetworkError(f"arch_kwargs: missing key '{missing}'")
     return _spec(
         name,
-        features=_each(arguments.features_per_stage, stages),
+        features=features,
         strides=_rows(arguments.strides, stages, dimensions),
         kernels=_rows(arguments.kernel_sizes, stages, dimensions),
         blocks=_each(blocks, stages),

@@ -38,7 +38,7 @@ _EMPTY: Mapping[str, Builder] = {
     "EMPTY_SET": set,
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_WITHOUT_EFFECT = ("PROTO", "FRAME")
+_WITHOUT_EFFECT = ("PROTO", "FRAME", "STOP")
 
 
 class HostileError(ValueError):
@@ -74,14 +74,12 @@ def read_values(
     machine = _Machine(builders, persistent)
     try:
         for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name == "STOP":
-                return machine.stack.pop()
             machine.step(opcode.name, argument)
+        return machine.stack.pop()
     except HostileError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise HostileError(f"its pickle is broken ({error})") from error
-    raise HostileError("its pickle has no end")
 
 
 class _Machine:

@@ -74,7 +74,10 @@ class DataSet:
 
 SETS = {
     "colours": DataSet(
-        name="colours", planner="ExperimentPlanner", plans="nnUNetPlans", models=(("2d", "0"),)
+        name="colours",
+        planner="ExperimentPlanner",
+        plans="nnUNetPlans",
+        models=(("2d", "0"), ("2d_tiles", "0")),
     ),
     "anisotropic": DataSet(
         name="anisotropic",
@@ -176,9 +179,13 @@ def add_configurations(plans: Path) -> None:
     planned = content["configurations"]
     name = content["plans_name"]
     planned["2d_few"] = {"inherits_from": "2d", "batch_size": 4}
+    halves = [size // 2 for size in planned["2d"]["patch_size"]]
+    planned["2d_tiles"] = {"inherits_from": "2d_few", "patch_size": _even(halves)}
     if "3d_fullres" in planned:
         full = planned["3d_fullres"]
         planned["3d_few"] = {"inherits_from": "3d_fullres", "batch_size": 2}
+        halves = [size // 2 for size in full["patch_size"]]
+        planned["3d_tiles"] = {"inherits_from": "3d_few", "patch_size": _even(halves)}
         planned["3d_coarse"] = {
             "inherits_from": "3d_few",
             "data_identifier": f"{name}_3d_coarse",
@@ -187,6 +194,11 @@ def add_configurations(plans: Path) -> None:
         }
         planned["3d_cascade"] = {"inherits_from": "3d_few", "previous_stage": "3d_coarse"}
     plans.write_text(json.dumps(content, indent=1))
+
+
+def _even(patch: Sequence[int]) -> list[int]:
+    """The next larger patch that the networks of these small images divide."""
+    return [-(-size // 16) * 16 for size in patch]
 
 
 def train(data_set: DataSet, folders: PeerFolders, options: argparse.Namespace) -> None:
@@ -198,7 +210,7 @@ def train(data_set: DataSet, folders: PeerFolders, options: argparse.Namespace) 
     if not file.is_file():
         run(peer_command(peer, "nnUNetv2_extract_fingerprint", "-np", "1"), folders)
         run(peer_command(peer, "nnUNetv2_plan_experiment", "-pl", data_set.planner), folders)
-        add_configurations(file)
+    add_configurations(file)
     for name, fold in data_set.models:
         done = model_folder(data_set, folders, name) / f"fold_{fold}" / "validation"
         if (done / "summary.json").is_file():

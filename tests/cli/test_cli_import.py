@@ -1,0 +1,81 @@
+"""``import`` and ``plan --from-nnunet`` as a user writes them."""
+
+import json
+import shutil
+
+import pytest
+from commands import ON_CPU, assert_done, assert_refused, call, edit
+from peer_models import DESCRIBED, checkpoint, peer_weights, plans, write_model
+
+from autoseg.io.nnunet_plans import read_plans
+
+NAME = "Dataset007_Ball"
+MODEL = f"{NAME}/nnUNetPlans/2d/default/fold0"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A model of nnU-Net in the current directory."""
+    monkeypatch.delenv("AUTOSEG_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nnUNetPlans.json").write_text(json.dumps(plans()))
+    spec = read_plans(tmp_path / "nnUNetPlans.json").configurations["2d"].network
+    folds = {"fold_0": checkpoint(peer_weights(spec, 1, 3))}
+    write_model(tmp_path / "results", plans(), folds=folds, described=DESCRIBED)
+    return tmp_path
+
+
+def test_what_was_imported_is_printed_and_predicts(here, toy):
+    done = call("import", "results")
+
+    assert_done(done)
+    assert done.out.splitlines() == [
+        f"{NAME}: channels MRI, structures shell, core",
+        "  2d fold0: trainer nnUNetTrainer, mirrored axes of the patch: 0, 1",
+        "next: autoseg predict -i IN -o OUT",
+        f"or:   autoseg plan TASK --from-model {MODEL}",
+    ]
+    assert call("import", "results").out.splitlines()[1].endswith(": 0, 1, imported before")
+    image = here / "in" / "ball.nii.gz"
+    image.parent.mkdir()
+    shutil.copy(toy.raw / "imagesTr" / "ball_00.nii.gz", image)
+    assert_done(call("predict", "-i", "in", "-o", "out", *ON_CPU))
+    assert (here / "out" / "ball.nii.gz").is_file()
+
+
+def test_names_of_task_and_plan_can_be_chosen(here):
+    assert_done(call("import", "results", "-t", "Task_Ball", "--plan", "theirs", "-q"))
+
+    models = here / "autoseg_workspace" / "Task_Ball" / "models"
+    assert (models / "theirs" / "2d" / "default" / "fold0" / "bundle.json").is_file()
+
+
+def test_what_cannot_be_imported_is_refused_in_a_line(here):
+    assert_refused(call("import", "nowhere"), "there is no such folder or zip")
+
+
+def test_a_plan_of_nnunet_is_adopted_with_and_without_images(here, toy):
+    done = call("plan", toy.raw, "--from-nnunet", "nnUNetPlans.json", "--workers", 0)
+
+    assert_done(done)
+    assert "adopted from nnU-Net's nnUNetPlans" in done.out
+    plan = here / "autoseg_workspace" / "Task01_Ball" / "plans" / "default.json"
+    assert json.loads(plan.read_text())["configurations"]["2d"]["patch_size"] == [16, 12]
+    fingerprint = here / "autoseg_workspace" / "Task01_Ball" / "fingerprint.json"
+    words = ("--fingerprint", fingerprint, "--from-nnunet", "nnUNetPlans.json")
+    assert "patch size                 16x12" in call("plan", *words).out
+
+
+@pytest.mark.slow
+def test_a_training_begins_with_an_imported_model(here, toy):
+    assert_done(call("import", "results", "-q"))
+    assert_done(call("plan", toy.raw, "--from-model", MODEL, "--workers", 0, "-q"))
+    plan = here / "autoseg_workspace" / "Task01_Ball" / "plans" / "default.json"
+    for key, value in {"steps_per_epoch": 2, "validation_steps": 1, "epochs": 1}.items():
+        edit(plan, **{f"configurations__2d__training__{key}": value})
+    assert_done(call("preprocess", "2d", "--workers", 0, "-q"))
+
+    done = call("train", "2d", "0", "--init-from", MODEL, "--workers", 0, "-v", *ON_CPU)
+
+    assert_done(done)
+    assert f"{NAME} 2d fold0 (plan nnUNetPlans)" in done.err + done.out
