@@ -59,6 +59,7 @@ for _command in (
     *(tools.init, data.check, data.plan, data.preprocess),
     *(training.train, prediction.predict, training.validate),
     *(evaluation.evaluate, evaluation.compare),
+    *(exchange.export,),
     *(tools.overlay, training.run, tools.demo, tools.doctor),
 ):
     app.command()(_command)
