@@ -38,7 +38,7 @@ ERROR_COLOURS: dict[int, str] = {MISSED: "#ffd60a", INVENTED: "#d6249f", SWAPPED
 MOST_PIXELS = 320
 """Of the longer side of a slice; of a colour picture two thirds, which takes as much again."""
 
-MOST_OUTLINE = 40_000
+MOST_OUTLINE = 30_000
 """Letters of the outlines of a slice; ragged ones are drawn coarser."""
 
 
@@ -189,7 +189,7 @@ def _grey_png(image: npt.NDArray[np.floating], grey: tuple[float, float]) -> byt
 
 
 def _error_png(errors: npt.NDArray[np.uint8]) -> bytes:
-    picture = PillowImage.fromarray(errors, mode="P")
+    picture = PillowImage.fromarray(errors)
     colours = [0, 0, 0]
     for kind in (MISSED, INVENTED, SWAPPED):
         colours += [round(255 * part) for part in _rgb(ERROR_COLOURS[kind])]

@@ -274,6 +274,7 @@ def _cases(material: Material) -> Element:
         caption,
         table(columns, rows, caption=caption, sortable=True),
         paragraph("The others are in ", command("fingerprint.json"), ".") if left else None,
+        is_long=True,
     )
 
 

@@ -25,7 +25,7 @@ let themeOnScreen = null;
 addEventListener("beforeprint", () => {
   themeOnScreen = root.dataset.theme ?? null;
   root.dataset.theme = "light";
-  for (const part of document.querySelectorAll("details:not([open])")) {
+  for (const part of document.querySelectorAll("details:not([open]):not([data-long])")) {
     part.dataset.closed = "";
     part.open = true;
   }

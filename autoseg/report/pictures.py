@@ -132,6 +132,8 @@ def _picture(layers: SliceLayers, colours: Mapping[int, str], label: str) -> Ele
     return element(
         "svg",
         _image(layers.image, width, height, "image"),
+        # Errors lie over the structures' tint, which would change their colour, under the lines.
+        _outlines(layers.outlines, colours, "reference", half, kind="tint"),
         None if layers.errors is None else _image(layers.errors, width, height, "errors"),
         _outlines(layers.outlines, colours, "reference", half),
         _outlines(layers.outlines, colours, "prediction", half),
@@ -156,14 +158,19 @@ def _image(png: bytes, width: float, height: float, layer: str) -> Element:
 
 
 def _outlines(
-    outlines: Sequence[Outline], colours: Mapping[int, str], layer: str, transform: str
+    outlines: Sequence[Outline],
+    colours: Mapping[int, str],
+    layer: str,
+    transform: str,
+    kind: str = "line",
 ) -> Element:
+    painted = "stroke" if kind == "line" else "fill"
     paths = [
-        element("path", d=d, stroke=colours[outline.index], fill=colours[outline.index])
+        element("path", d=d, **{painted: colours[outline.index]})
         for outline in outlines
         if (d := outline.reference if layer == "reference" else outline.prediction)
     ]
-    return element("g", paths, transform=transform, data_layer=layer)
+    return element("g", paths, transform=transform, data_layer=layer, data_kind=kind)
 
 
 def _sides(sides: Sequence[str], width: float, height: float) -> list[Element]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoseg.core.measures import MEASURES, of_structures
 from autoseg.core.metrics import Report, Summary
 from autoseg.core.words import counted
@@ -36,7 +38,9 @@ def scores_section(material: Material) -> Element:
         _distributions(chosen.pooled),
         element("h3", "By fold"),
         _folds(chosen),
-        [element("h3", "Models side by side"), _models([chosen, *others])] if others else None,
+        [element("h3", "Models side by side"), _models([chosen, *others], chosen.pooled.structures)]
+        if others
+        else None,
         [
             folded(f"All scores of {model.label}", _statistics(model.pooled, model.label))
             for model in others[: MOST_IN_FULL - 1]
@@ -230,13 +234,13 @@ def _folds(chosen: Trained) -> Element:
     return table(columns, rows, caption=f"Dice of {chosen.label} by fold", sortable=len(rows) > 1)
 
 
-def _models(models: list[Trained]) -> Element:
+def _models(models: list[Trained], structures: Sequence[str]) -> Element:
     columns = [
         Column(title="model", kind="text"),
         Column(title="folds", kind="text"),
         Column(title="cases"),
         Column(title="mean Dice"),
-        *(Column(title=name) for name in models[0].pooled.structures if models[0].pooled),
+        *(Column(title=name) for name in structures),
     ]
     rows: list[list[Entry]] = []
     marks: list[Mean] = []
@@ -248,7 +252,7 @@ def _models(models: list[Trained]) -> Element:
         ends = report.interval
         text = score(mean) if ends is None else "{} ({} to {})".format(*map(score, (mean, *ends)))
         marks.append(Mean(name=model.label, value=mean, interval=ends, text=text, colour=number))
-        cells = [_mean(_dice(report, name), "dice") for name in report.structures]
+        cells = [_mean(_dice(report, name), "dice") for name in structures]
         folds = ", ".join(model.scores)
         rows.append(
             [model.label, folds, str(len(report.cases)), Cell(content=text, order=mean), *cells]

@@ -40,6 +40,9 @@ def side_by_side(*figures: Element) -> Element:
     return element("div", figures, class_="figures")
 
 
-def folded(summary: str, *content: Content | None, is_open: bool = False) -> Element:
-    """Content that shows when its heading is pressed."""
-    return element("details", element("summary", summary), *content, open=is_open)
+def folded(
+    summary: str, *content: Content | None, is_open: bool = False, is_long: bool = False
+) -> Element:
+    """Content that shows when its heading is pressed, and on paper unless it is long."""
+    heading = element("summary", summary)
+    return element("details", heading, *content, open=is_open, data_long=is_long)
