@@ -32,7 +32,7 @@ from autoseg.io.images import read_image, read_labels
 
 Labels = npt.NDArray[np.integer]
 
-ERROR_COLOURS: dict[int, str] = {MISSED: "#ffd60a", INVENTED: "#d6249f", SWAPPED: "#1fd5e0"}
+ERROR_COLOURS: dict[int, str] = {MISSED: "#ffd60a", INVENTED: "#d6249f", SWAPPED: "#5ff5e0"}
 """Told apart with any kind of colour blindness, and unlike the first structures' colours."""
 
 MOST_PIXELS = 320
@@ -224,6 +224,9 @@ def _outlines(reference: Labels, prediction: Labels, num_classes: int) -> tuple[
     present = set(np.unique(reference)) | set(np.unique(prediction))
     indices = [int(index) for index in sorted(present) if 0 < index < num_classes]
     step = 1
+    # What is far too ragged need not be traced to find that out.
+    while _num_edges(reference, prediction, step) > 2 * MOST_OUTLINE:
+        step *= 2
     while True:
         outlines = tuple(
             Outline(
@@ -237,6 +240,12 @@ def _outlines(reference: Labels, prediction: Labels, num_classes: int) -> tuple[
         if letters <= MOST_OUTLINE or step > max(reference.shape):
             return outlines
         step *= 2
+
+
+def _num_edges(reference: Labels, prediction: Labels, step: int) -> int:
+    """Sides that voxels of different labels share."""
+    coarse = (labels[::step, ::step] for labels in (reference, prediction))
+    return sum(np.count_nonzero(np.diff(c, axis=axis)) for c in coarse for axis in range(2))
 
 
 def _outline(inside: npt.NDArray[np.bool_], step: int = 1) -> str:

@@ -36,6 +36,7 @@ def cases_section(material: Material) -> Element | None:
     rows.sort(key=lambda row: (row[1].mean_dice is None, row[1].mean_dice or 0.0, row[1].name))
     listed = _fitting(rows, len(chosen.pooled.structures))
     left = len(rows) - len(listed)
+    has_groups = any(case.group is not None for _, case in rows)
     metrics = _fitting_metrics(shown_metrics(chosen.pooled), listed)
     return section(
         "cases",
@@ -46,8 +47,8 @@ def cases_section(material: Material) -> Element | None:
         ),
         _choice(metrics, chosen.pooled),
         table(
-            _columns(chosen.pooled, rows),
-            [_row(fold, case, chosen.pooled, rows) for fold, case in listed],
+            _columns(chosen.pooled, has_groups=has_groups),
+            [_row(fold, case, chosen.pooled, has_groups=has_groups) for fold, case in listed],
             caption=f"Scores of {counted(len(listed), 'case')}",
             sortable=True,
             name="case-scores",
@@ -88,8 +89,8 @@ def _choice(metrics: list[str], report: Report) -> Element | None:
     return paragraph(element("label", "Metric ", select), kind="needs-script")
 
 
-def _columns(report: Report, rows: list[Row]) -> list[Column]:
-    patient = [Column(title="patient", kind="text")] if _has_groups(rows) else []
+def _columns(report: Report, *, has_groups: bool) -> list[Column]:
+    patient = [Column(title="patient", kind="text")] if has_groups else []
     return [
         Column(title="case", kind="text"),
         Column(title="fold", kind="text"),
@@ -99,8 +100,8 @@ def _columns(report: Report, rows: list[Row]) -> list[Column]:
     ]
 
 
-def _row(fold: str, case: CaseScores, report: Report, rows: list[Row]) -> list[Entry]:
-    patient = [case.group or ""] if _has_groups(rows) else []
+def _row(fold: str, case: CaseScores, report: Report, *, has_groups: bool) -> list[Entry]:
+    patient = [case.group or ""] if has_groups else []
     scores = [_score(case, name) for name in report.structures]
     return [case.name, fold, *patient, score(case.mean_dice), *scores]
 
@@ -112,10 +113,6 @@ def _score(case: CaseScores, structure: str) -> Entry:
     scores = case.structures.get(structure)
     failed = scores is not None and scores.in_reference != scores.in_prediction
     return Cell(content=text, mark="bad") if failed else text
-
-
-def _has_groups(rows: list[Row]) -> bool:
-    return any(case.group is not None for _, case in rows)
 
 
 def _values(metrics: list[str], rows: list[Row], report: Report) -> Mapping[str, Any]:

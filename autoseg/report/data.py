@@ -285,10 +285,11 @@ def _is_solid(material: Material) -> bool:
 def _case(case: CaseFingerprint, *, is_solid: bool) -> list[Entry]:
     voxels = sum(case.label_voxels)
     labelled = voxels * prod(case.spacing) / 1000 if is_solid else float(voxels)
+    shown = slice(0, 3) if is_solid else slice(1, 3)
     return [
         case.name,
-        Cell(content=sizes(case.original_shape), order=prod(case.original_shape)),
-        Cell(content=sizes(case.spacing), order=prod(case.spacing)),
+        Cell(content=sizes(case.original_shape[shown]), order=prod(case.original_shape)),
+        Cell(content=sizes(case.spacing[shown]), order=prod(case.spacing)),
         case.orientation,
         Cell(content=plain(labelled), order=labelled),
         "; ".join(remark.finding for remark in case.remarks),

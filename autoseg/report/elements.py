@@ -109,6 +109,8 @@ def _write(content: Content, parts: list[str]) -> None:
 
 
 def _escape(text: str) -> str:
+    if text.isprintable():
+        return html.escape(text)
     # A file name may hold control characters, characters that turn the order of letters round,
     # and bytes that are no text; a page may not.
     kept = "".join(c if c in "\n\t" or category(c)[0] != "C" else _UNKNOWN for c in text)

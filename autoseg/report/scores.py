@@ -167,10 +167,11 @@ def _all_statistics(report: Report) -> Element:
         ),
         Column(title="worst cases", kind="text"),
     ]
+    metrics = shown_metrics(report)
     rows = [
         [name, title(metric, report), *_row(metric, summary.metrics[metric])]
         for name, summary in report.summary.items()
-        for metric in shown_metrics(report)
+        for metric in metrics
         if metric in summary.metrics
     ]
     rows += [["whole cases", title(m, report), *_row(m, s)] for m, s in report.whole_cases.items()]
