@@ -93,7 +93,7 @@ if (scores && select) {
   const inWords = (value, digits) => {
     if (value === null || value === undefined) return DASH;
     const text = digits ? value.toFixed(digits) : String(Number(value.toPrecision(3)));
-    return text.replace("-", "\u2212");
+    return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "\u2212");
   };
   select.addEventListener("change", () => {
     const metric = metrics[select.value];

@@ -21,7 +21,9 @@ def score(value: float | None, metric: str = "dice") -> str:
     if metric == "false_lesions":
         text = f"{value:.3g}"
     else:
-        text = f"{value:.{2 if MEASURES[metric].unit else 3}f}"
+        digits = 2 if MEASURES[metric].unit else 3
+        # Adding 0 takes the sign from what is rounded to nothing.
+        text = f"{round(value, digits) + 0.0:.{digits}f}"
     return text.replace("-", _MINUS)
 
 

@@ -10,6 +10,7 @@ from autoseg.report.quantities import plain, score, sizes, spread
         (None, "dice", "\u2013"),
         (12.345, "hd95", "12.35"),
         (-1.5, "volume_error_ml", "\u22121.50"),
+        (-0.001, "volume_error_ml", "0.00"),
         (2.0, "false_lesions", "2"),
         (0.25, "false_lesions", "0.25"),
     ],
