@@ -249,7 +249,9 @@ def _charts(material: Material) -> Element | None:
             of_cases = [case.name for case in having]
             volumes.append(Strip(name=structure.name, values=values, names=of_cases, colour=number))
     if volumes:
-        charts.append(strips(volumes, title="Volume of the structures", x_title="ml"))
+        count = len(labels.structures)
+        left = f", the first {MOST_STRIPS} of {count}" if count > MOST_STRIPS else ""
+        charts.append(strips(volumes, title=f"Volume of the structures{left}", x_title="ml"))
     return side_by_side(*charts) if charts else None
 
 

@@ -18,6 +18,7 @@ ERROR_NAMES = {
     INVENTED: "invented",
     SWAPPED: "taken for another structure",
 }
+MOST_NAMED = 6
 LAYERS = (
     ("reference", "Reference", "r"),
     ("prediction", "Prediction", "p"),
@@ -91,16 +92,25 @@ def _line(*, dashed: bool) -> Element:
 
 def _case(case: ShownCase, names: Sequence[str], colours: Mapping[int, str]) -> Element:
     role = " and ".join(case.roles)
-    scores = ", ".join(f"{name} {score(value)}" for name, value in case.dice.items())
     figures = [_slice(case, layers, names, colours) for layers in case.slices]
     return element(
         "article",
         element("h3", f"{role[0].upper()}{role[1:]}: {case.name}"),
-        paragraph(f"Mean Dice {score(case.mean_dice)}; {scores}; {case.fold}."),
+        paragraph(f"Mean Dice {score(case.mean_dice)}; {_dice(case)}; {case.fold}."),
         element("div", figures, class_="slices") if figures else None,
         paragraph(case.problem, kind="note") if case.problem else None,
         class_="case",
     )
+
+
+def _dice(case: ShownCase) -> str:
+    """Dice of all structures, or of the lowest where they are many."""
+    shown = list(case.dice.items())
+    if len(shown) > MOST_NAMED:
+        defined = [(name, value) for name, value in shown if value is not None]
+        shown = sorted(defined, key=lambda entry: entry[1])[:MOST_NAMED]
+    words = ", ".join(f"{name} {score(value)}" for name, value in shown)
+    return words if len(shown) == len(case.dice) else f"lowest: {words}"
 
 
 def _slice(

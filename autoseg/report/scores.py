@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from autoseg.core.measures import MEASURES, of_structures
 from autoseg.core.metrics import Report, Summary
 from autoseg.core.words import counted
+from autoseg.io.workspace import EVERYTHING
 from autoseg.report.charts import Mean, Strip, means, strips
 from autoseg.report.elements import Content, Element, element
 from autoseg.report.material import Material, Trained
@@ -53,12 +54,15 @@ def scores_section(material: Material) -> Element:
 def _without(material: Material) -> Element:
     for trained in material.trained:
         for fold in trained.folds:
+            if fold.fold == EVERYTHING:
+                continue
             run = "" if trained.run == "default" else f" --run {trained.run}"
             verb = "validate" if fold.is_finished else "train"
             words = f"autoseg {verb} {trained.configuration} {fold.fold}{run}"
             what = "scores it" if fold.is_finished else "goes on and scores it at the end"
             return paragraph("No held-out case is scored yet. ", command(words), f" {what}.")
-    return paragraph("Scores come with the first trained fold, which is scored at its end.")
+    only = "A model of all cases has none left to be scored on. " if material.trained else ""
+    return paragraph(f"{only}Scores come with the first trained fold, which is scored at its end.")
 
 
 def _selection(material: Material) -> Element | None:
@@ -194,17 +198,31 @@ def _distributions(report: Report) -> Element:
     for metric, range_ in (("dice", (0.0, 1.0)), ("nsd", (0.0, 1.0)), ("hd95", None)):
         rows = _strips(report, metric)
         if rows:
+            defined = sum(metric in summary.metrics for summary in report.summary.values())
+            left = (
+                "" if len(rows) == defined else f", the {len(rows)} worst of {defined} structures"
+            )
             lowest = min(value for row in rows for value in row.values)
             # Few scores are below a half: the room is for what tells cases apart.
             shown = (0.5, 1.0) if range_ and lowest >= 0.5 else range_
             name = title(metric, report)
-            charts.append(strips(rows, title=f"{name} of the cases", x_title=name, range_=shown))
+            charts.append(
+                strips(rows, title=f"{name} of the cases{left}", x_title=name, range_=shown)
+            )
     return side_by_side(*charts)
 
 
 def _strips(report: Report, metric: str) -> list[Strip]:
     rows: list[Strip] = []
-    for number, structure in enumerate(report.structures[:MOST_STRIPS]):
+    means = {
+        name: MEASURES[metric].merit(summary.metrics[metric].mean)
+        for name, summary in report.summary.items()
+        if metric in summary.metrics
+    }
+    worst = sorted(means, key=means.__getitem__)[:MOST_STRIPS]
+    for number, structure in enumerate(report.structures):
+        if structure not in worst:
+            continue
         found = [
             (c.value(metric, structure), c.name) for c in report.cases if structure in c.structures
         ]

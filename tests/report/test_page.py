@@ -50,6 +50,24 @@ def test_a_fold_without_scores_says_how_to_score_it(is_finished, run, command):
     assert "No epoch is finished yet." in page.texts
 
 
+def test_a_model_of_all_cases_has_no_scores_and_cannot_have_any():
+    fold = TrainedFold(fold="everything", history=history(3), is_finished=True)
+    trained = Trained(configuration="2d", run="default", folds=(fold,), scores={}, pooled=None)
+    page = read(replace(made_up(), trained=(trained,)))
+    assert "A model of all cases has none left to be scored on." in page.text
+    assert "validate" not in page.text
+
+
+def test_of_many_structures_those_with_the_lowest_scores_are_drawn():
+    names = tuple(f"organ {n}" for n in range(30))
+    page = read(full(structures=names))
+    assert "Dice of the cases, the 24 worst of 30 structures" in page.texts
+    assert "Volume of the structures, the first 24 of 30" in page.texts
+    lines = [text for text in page.texts if text.startswith("Mean Dice 0.")]
+    assert len(lines) == 3
+    assert all("lowest: " in line and line.count("organ") == 6 for line in lines)
+
+
 def test_a_full_page_has_all_parts_and_the_menu_leads_to_them():
     page = read(full())
     parts = [attributes["id"] for attributes in page.all("section")]
