@@ -78,13 +78,13 @@ def _row(case: CasePicture, labels: LabelSpace) -> OverlayRow:
         panels.append((title, labels.to_indices(array)))
     return OverlayRow(
         title=case.title,
-        image=_shown(image),
+        image=shown_channels(image),
         panels=[("image", None), *panels],
         spacing=image.geometry.spacing,
     )
 
 
-def _shown(image: Image) -> npt.NDArray[np.floating]:
+def shown_channels(image: Image) -> npt.NDArray[np.floating]:
     """The first channel, or red, green and blue in 0..1 of a colour picture."""
     is_colour = image.num_channels == 3 and image.geometry.shape[0] == 1
     if not is_colour or image.array.min() < 0:

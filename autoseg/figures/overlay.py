@@ -134,7 +134,7 @@ def overlay_figure(rows: Sequence[OverlayRow], names: Sequence[str]) -> Figure:
     for row, panel_height in zip(rows, heights, strict=True):
         top -= row_gap + panel_height
         _caption(figure, row.title, _MARGIN, top + panel_height + _HEADER_HEIGHT)
-        window = _window(row)
+        window = grey_window(row)
         for column, (title, labels) in enumerate(row.panels):
             left = _MARGIN + column * (panel_width + _MARGIN)
             place = np.array([left, top, panel_width, panel_height])
@@ -189,11 +189,11 @@ def _panel_height(row: OverlayRow, panel_width: float) -> float:
     return panel_width * float(np.clip(ratio, 0.3, 2.0))
 
 
-def _window(row: OverlayRow) -> tuple[float, float]:
+def grey_window(row: OverlayRow) -> tuple[float, float]:
     """Darkest and brightest intensity shown, from what is segmented and lies around it.
 
-    Air and table would take most of the grey levels of a CT, so the slice's own range is the
-    limit only; the median does not mind some air beside an organ.
+    Of the first slice of the row. Air and table would take most of the grey levels of a CT, so
+    the slice's own range is the limit only; the median does not mind some air beside an organ.
     """
     if row.is_colour:
         return 0.0, 1.0
