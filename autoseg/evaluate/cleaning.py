@@ -44,7 +44,7 @@ def choose_clean_up(cases: Sequence[CaseParts], labels: LabelSpace) -> tuple[Cle
     for number, structure in enumerate(labels.structures):
         rules = [effect.rule for effect in accepted]
         rule = CleanUp(structure=structure.name)
-        for options in (
+        for tried in (
             [rule.model_copy(update={"largest_only": True})],
             [
                 rule.model_copy(update={"smallest_ml": volume})
@@ -54,7 +54,7 @@ def choose_clean_up(cases: Sequence[CaseParts], labels: LabelSpace) -> tuple[Cle
             # On top of what was accepted of this structure already.
             options = [
                 option.model_copy(update={"largest_only": rule.largest_only or option.largest_only})
-                for option in options
+                for option in tried
             ]
             rule = _best(cases, labels, rules, rule, options) or rule
         if rule != CleanUp(structure=structure.name):

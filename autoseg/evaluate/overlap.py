@@ -90,7 +90,7 @@ def _score(counts: npt.NDArray[np.int64], indices: tuple[int, ...]) -> Scores:
 
 
 def score_voxels(true_positives: int, false_positives: int, false_negatives: int) -> Scores:
-    """Scores of a structure from its voxels in both, in the prediction and in the reference only."""
+    """Scores of a structure from its voxels in both, and in one of them only."""
     union = true_positives + false_positives + false_negatives
     return Scores(
         true_positives=true_positives,

@@ -185,7 +185,7 @@ def _memberships(
     for number, structure in enumerate(labels.structures):
         own = list(labels.indices_of(structure))
         (inside,) = np.nonzero(np.isin(indices, own))
-        hits = joint[np.ix_(inside, own)].sum(axis=1)
+        hits = joint[inside][:, own].sum(axis=1)
         of = components[number][inside + 1]
         rows += [(int(p), number, int(c), int(h)) for p, c, h in zip(inside, of, hits, strict=True)]
     return rows

@@ -112,9 +112,7 @@ def rank(contenders: Sequence[Contender], structures: Sequence[str]) -> tuple[St
     )
 
 
-def gain_interval(
-    before: Floats, after: Floats, cases: Sequence[CaseScores]
-) -> Interval | None:
+def gain_interval(before: Floats, after: Floats, cases: Sequence[CaseScores]) -> Interval | None:
     """95% bootstrap interval over patients of what the mean over columns of their means gains.
 
     Both sides are drawn together: the same patients in every draw.

@@ -105,6 +105,7 @@ def gather(task: TaskFolder, plan: str | None = None, run: str | None = None) ->
         by_group.setdefault((folder.plan, folder.configuration, folder.run), []).append(folder)
     candidates: list[Candidate] = []
     notes: list[str] = []
+    known = _names(dataset) & {case.name for case in fingerprint.cases}
     digests = {finished[name].root: seen.digest for name, seen in weights.items()}
     slices = median([case.shape[0] for case in fingerprint.cases]) if fingerprint.cases else 1.0
     for folders in by_group.values():
@@ -115,7 +116,7 @@ def gather(task: TaskFolder, plan: str | None = None, run: str | None = None) ->
             folder.fold: Fold(
                 folder=folder,
                 identity=_identity(folder, model, digests[folder.root]),
-                held_out=tuple(name for name in model.held_out if name in _names(dataset)),
+                held_out=tuple(name for name in model.held_out if name in known),
             )
             for folder, model in kept
         }
@@ -155,7 +156,8 @@ def _alike(
         if (model.labels, model.channels) != (dataset.labels, dataset.channels):
             notes.append(f"{name} is left out: it was trained for other labels or channels")
         elif _way(model) != _way(first):
-            notes.append(f"{name} is left out: it was trained with another plan than {kept[0][0].fold}")
+            other = kept[0][0].fold
+            notes.append(f"{name} is left out: it was trained with another plan than {other}")
         else:
             kept.append((folder, model))
             gone = sorted(set(model.held_out) - _names(dataset))

@@ -9,16 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from autoseg.core.image import Image
-from autoseg.core.parts import Parts
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.combining import Members, count_slab
-from autoseg.evaluate.measure import is_picture
-from autoseg.evaluate.overlap import score_counts
+from autoseg.evaluate.label_maps import Triples, read_indices, triples_of, voxel_volume_ml
 from autoseg.evaluate.removing import parts_of
-from autoseg.io.images import read_image, read_labels
+from autoseg.io.images import read_image
 from autoseg.pipeline.candidates import Candidate, Gathered
-from autoseg.pipeline.held_out import KeptCase, Triples, key_of
+from autoseg.pipeline.held_out import KeptCase, key_of
 from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.segmenter import Segmenter
 
@@ -96,8 +94,7 @@ def take_apart(
     def apart(segmenter: Segmenter, case: KeptCase, _: Sequence[int]) -> None:
         image, reference = read_case(gathered, case.name)
         indices = labels.to_indices(segmenter.segment(image).array)
-        voxel_ml = None if is_picture(image.geometry) else image.geometry.voxel_volume_ml
-        parts: Parts = parts_of(indices, reference, labels, voxel_ml)
+        parts = parts_of(indices, reference, labels, voxel_volume_ml(image.geometry))
         case.add(parts={key_of(chosen, case.name): parts})
 
     jobs = {
@@ -120,16 +117,12 @@ def read_case(gathered: Gathered, name: str) -> tuple[Image, Indices]:
     case = dataset.case(name)
     image = read_image(dataset.image_paths(case))
     place = dataset.label_path(case)
-    reference = read_labels(place, dataset.labels)
-    if reference.geometry.shape != image.geometry.shape:
+    reference, grid = read_indices(place, dataset.labels)
+    if grid.shape != image.geometry.shape:
         raise DataError(
-            f"{reference.geometry.shape} voxels (z, y, x), its image has {image.geometry.shape}",
-            place=place,
+            f"{grid.shape} voxels (z, y, x), its image has {image.geometry.shape}", place=place
         )
-    try:
-        return image, dataset.labels.to_indices(reference.array)
-    except ValueError as error:
-        raise DataError(str(error), place=place) from error
+    return image, reference
 
 
 def _chosen(gathered: Gathered, members: Sequence[int]) -> list[Candidate]:
@@ -151,13 +144,7 @@ def _count(
     for slabs in zip(*streams, strict=True):
         rows = slabs[0][0]
         counts += count_slab([slab for _, slab in slabs], along[rows], labels, combined)
-    return [
-        tuple(
-            (one.true_positives, one.false_positives, one.false_negatives)
-            for one in score_counts(matrix, labels).values()
-        )
-        for matrix in counts
-    ]
+    return [triples_of(matrix, labels) for matrix in counts]
 
 
 def _for_each(
@@ -195,9 +182,7 @@ def _for_each(
         )
 
 
-def _attempt(
-    work: Work, segmenter: Segmenter, case: KeptCase, members: Sequence[int]
-) -> list[str]:
+def _attempt(work: Work, segmenter: Segmenter, case: KeptCase, members: Sequence[int]) -> list[str]:
     """Do something for a case; what went wrong, if anything, in a line."""
     try:
         work(segmenter, case, members)

@@ -10,14 +10,13 @@ from autoseg.core.artifact import Artifact
 from autoseg.core.metrics import CaseScores
 from autoseg.core.parts import Parts
 from autoseg.errors import AutosegError
+from autoseg.evaluate.label_maps import Triples
 from autoseg.evaluate.overlap import score_voxels
 from autoseg.io import artifacts, atomic
 from autoseg.io.case_store import source_of
 from autoseg.io.stamps import are_unchanged
 from autoseg.io.workspace import TaskFolder
 from autoseg.pipeline.candidates import Candidate, Gathered
-
-Triples = tuple[tuple[int, int, int], ...]
 
 
 class HeldOutScores(Artifact):
@@ -84,15 +83,24 @@ def key_of(candidates: Iterable[Candidate], case: str) -> str:
     return "+".join(sorted(one.holders[case].identity for one in candidates))
 
 
-def open_cases(task: TaskFolder, gathered: Gathered) -> dict[str, KeptCase]:
+def open_cases(task: TaskFolder, gathered: Gathered, *, all_there: bool) -> dict[str, KeptCase]:
     """What is known about every case some candidate held out, by name.
 
-    Call it under the lock of the folder, which is made.
+    Call it under the lock of the folder.
+
+    Args:
+        task: the task's folder.
+        gathered: the candidates.
+        all_there: whether these are all there are: what is known about others is forgotten.
     """
-    atomic.make_folder(task.held_out)
     atomic.remove_partial(task.held_out)
+    present = frozenset(f.identity for one in gathered.candidates for f in one.folds.values())
     wanted = sorted({case for one in gathered.candidates for case in one.holders})
-    return {name: _open(task, gathered, name) for name in wanted}
+    kept = {name: _open(task, gathered, name) for name in wanted}
+    if all_there:
+        for case in kept.values():
+            case.forget(present)
+    return kept
 
 
 def case_scores(gathered: Gathered, name: str, voxels: Triples) -> CaseScores:

@@ -151,7 +151,12 @@ def _score_held_out(
 
 
 def predict_held_out(
-    task: TaskFolder, request: TrainRequest, progress: Progress = silent, *, again: bool = False
+    task: TaskFolder,
+    request: TrainRequest,
+    progress: Progress = silent,
+    *,
+    again: bool = False,
+    names: Sequence[str] | None = None,
 ) -> list[Pair]:
     """Predict the held-out cases of a trained fold from their raw files, as ``predict`` would.
 
@@ -163,6 +168,7 @@ def predict_held_out(
         request: names plan, configuration, run and fold, device and precision.
         progress: called after every case.
         again: make all label maps anew.
+        names: only these cases; None for all it held out.
 
     Returns:
         Label maps with their references.
@@ -177,7 +183,7 @@ def predict_held_out(
 
     where = (request.plan, request.configuration, request.run, request.fold)
     folder, dataset = task.fold_folder(*where), load_dataset(task)
-    held_out = bundle.load_model(folder.bundle).held_out
+    held_out = bundle.load_model(folder.bundle).held_out if names is None else names
     gone = sorted(set(held_out) - {case.name for case in dataset.cases})
     if gone:
         raise AutosegError(
