@@ -83,8 +83,9 @@ def print_selection(selection: Selection) -> None:
         _print_spread(spread)
     if len(selection.standings) > 1:
         _print_standings(selection.standings)
-        of = f"{counted(selection.num_cases, 'case')} of {counted(selection.num_patients, 'patient')}"
-        typer.echo(f"(on {of}; behind: the highest Dice less this one's, 95% interval)")
+        cases = counted(selection.num_cases, "case")
+        patients = counted(selection.num_patients, "patient")
+        typer.echo(f"(on {cases} of {patients}; behind: the highest Dice less this one's)")
     for note in selection.notes:
         typer.echo(f"note: {note}")
     typer.echo(selection.summary)
@@ -97,10 +98,8 @@ def _print_spread(spread: FoldSpread) -> None:
         [fold, *(number(spread.structures_by_fold[fold][s]) for s in names), number(mean)]
         for fold, mean in spread.folds.items()
     ]
-    rows.append(
-        [f"all {spread.num_cases} cases", *(number(spread.structures[s]) for s in names)]
-        + [number(spread.dice)]
-    )
+    means = [spread.structures[s] for s in names] + [spread.dice]
+    rows.append([f"all {spread.num_cases} cases", *map(number, means)])
     print_table([spread.group.name, *names, "mean Dice"], rows)
     if spread.sd is not None:
         typer.echo(f"(standard deviation of the folds {spread.sd:.3f})")
@@ -110,6 +109,7 @@ def _print_standings(standings: tuple[Standing, ...]) -> None:
     shown = [s for n, s in enumerate(standings) if n < MOST_STANDINGS or s.is_selected]
     structures = list(standings[0].structures)
     names = structures if len(structures) <= MOST_STRUCTURES else []
+    width = max(len(s.reason) for s in shown)
     rows = [
         [
             s.name,
@@ -117,10 +117,10 @@ def _print_standings(standings: tuple[Standing, ...]) -> None:
             number(s.dice),
             number(s.behind),
             "-" if s.interval is None else f"{s.interval[0]:+.3f} to {s.interval[1]:+.3f}",
-            s.reason,
+            s.reason.ljust(width),
         ]
         for s in shown
     ]
-    print_table(["model", *names, "mean Dice", "behind", "95% interval", "verdict"], rows)
+    print_table(["model", *names, "mean Dice", "behind", "95% interval", "verdict".ljust(width)], rows)
     if len(standings) > len(shown):
         typer.echo(f"({len(shown)} of {len(standings)} models; selection.json has all)")

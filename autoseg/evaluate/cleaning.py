@@ -48,7 +48,7 @@ def choose_clean_up(cases: Sequence[CaseParts], labels: LabelSpace) -> tuple[Cle
             [rule.model_copy(update={"largest_only": True})],
             [
                 rule.model_copy(update={"smallest_ml": volume})
-                for volume in _volumes(case.false_volumes_ml(number) for case in cases)
+                for volume in volumes_to_try(case.false_volumes_ml(number) for case in cases)
             ],
         ):
             # On top of what was accepted of this structure already.
@@ -120,8 +120,15 @@ def _interval(before: Floats, after: Floats, cases: Sequence[CaseParts]) -> Inte
     return gain_interval(before, after, [one.case for one in cases])
 
 
-def _volumes(found: Iterable[Sequence[float]]) -> list[float]:
-    """Volumes to try: a little more than those of false components, few digits, ascending."""
+def volumes_to_try(found: Iterable[Sequence[float]]) -> list[float]:
+    """Smallest volumes worth a try: a little more than those of false components.
+
+    Args:
+        found: volumes of false components, ml, case by case.
+
+    Returns:
+        Numbers of two digits, ascending, at most ``MOST_VOLUMES``.
+    """
     volumes = sorted({_above(volume) for of_case in found for volume in of_case})
     if len(volumes) <= MOST_VOLUMES:
         return volumes

@@ -90,7 +90,8 @@ def select_model(
         kept = open_cases(task, gathered, all_there=everything)
         scoring = _Scoring(task, request, gathered, kept, progress)
         for candidate in gathered.candidates:
-            scoring.score(candidate)
+            # The only one is selected, and taken apart sooner or later.
+            scoring.score(candidate, apart=len(gathered.candidates) == 1)
         selection = _select(scoring)
         artifacts.save(task.selection, selection)
     return selection
@@ -115,13 +116,14 @@ class _Scoring:
         """What is segmented."""
         return self.gathered.dataset.labels
 
-    def score(self, candidate: Candidate) -> None:
-        """Score a candidate by itself on all cases it held out."""
+    def score(self, candidate: Candidate, *, apart: bool) -> None:
+        """Score a candidate by itself on all cases it held out; take it apart, too, if wanted."""
         for fold in candidate.folds.values():
             cases = [c for c in fold.held_out if candidate.holders[c] is fold]
             missing = [c for c in cases if fold.identity not in self.kept[c].scores.voxels]
-            for name, found in self._compare(candidate, fold, missing, apart=False).items():
-                self.kept[name].add({fold.identity: found.voxels})
+            for name, found in self._compare(candidate, fold, missing, apart=apart).items():
+                parts = {} if found.parts is None else {fold.identity: found.parts}
+                self.kept[name].add({fold.identity: found.voxels}, parts)
 
     def score_ensembles(self, combined: Sequence[Members], names: Sequence[str]) -> None:
         """Score ensembles on cases that all their members held out."""
@@ -303,7 +305,7 @@ def _clean_up_words(
         return ["No clean-up pays beyond noise."]
     told = [f"{e.rule.in_words} (Dice {e.before:.3f} to {e.after:.3f})" for e in effects]
     words = f"Clean-up that pays beyond noise: {'; '.join(told)}"
-    if before is not None and after is not None:
+    if before is not None and after is not None and f"{before:.3f}" != f"{after:.3f}":
         words += f"; with it the mean Dice is {after:.3f} instead of {before:.3f}"
     return [f"{words}."]
 
