@@ -17,14 +17,24 @@ from autoseg.io.images import read_image, read_labels
 from autoseg.io.selected import load_selection, outdated
 from autoseg.io.task import load_dataset
 from autoseg.io.workspace import TaskFolder
+from autoseg.networks import precision
 from autoseg.pipeline import ensembles
 from autoseg.pipeline.selection import SelectRequest, select_model
 from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.predictor import Predictor
 
+pytestmark = pytest.mark.slow
 OPTIONS = PredictOptions(device="cpu", precision="float32")
 REQUEST = SelectRequest(device="cpu", precision="float32", workers=0)
 BOTH = f"{FLAT} + {FULL}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_layout():
+    """No probe of what is fast here, which takes longer than all that is predicted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "_seconds", lambda step: 1.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +136,13 @@ def test_an_interrupted_command_goes_on_where_it_was(task, predicted, monkeypatc
     )
     with pytest.raises(KeyboardInterrupt):
         select_model(task, REQUEST, stop)
-    # Single models are scored by the label maps they left; of the ensemble's cases one is done.
+    # Single models are scored by the label maps they left; of the ensemble one case was done.
     assert len(predicted) == 2
     assert load_selection(task) == before
     again = select_model(task, REQUEST)
     assert again.standings == before.standings
-    assert len(predicted) >= 2 * len((*FIRST, *SECOND))
-    assert len(predicted) <= 2 * len((*FIRST, *SECOND)) + 2 * 4  # and 4 cases taken apart
+    apart = 2 * 4 if len(again.groups) == 2 else 0  # an ensemble that wins is taken apart
+    assert len(predicted) == 2 * len((*FIRST, *SECOND)) + apart
 
 
 def test_weights_that_changed_are_noticed_and_scored_anew(task, predicted):
@@ -197,8 +207,8 @@ def test_a_model_that_shares_no_case_is_not_compared(task):
     assert "3d_fullres (run odd) is not compared: it held out none of these cases" in (
         selection.notes
     )
-    assert "3d_fullres (run odd): 1 of 2 folds trained; the rest: autoseg train 3d_fullres fold1 " \
-        "--run odd" in selection.notes  # fmt: skip
+    command = "autoseg train 3d_fullres fold1 --run odd"
+    assert f"3d_fullres (run odd): 1 of 2 folds trained; the rest: {command}" in selection.notes
 
 
 def test_only_the_named_run_or_plan_is_considered(task):

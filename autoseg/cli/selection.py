@@ -121,6 +121,7 @@ def _print_standings(standings: tuple[Standing, ...]) -> None:
         ]
         for s in shown
     ]
-    print_table(["model", *names, "mean Dice", "behind", "95% interval", "verdict".ljust(width)], rows)
+    header = ["model", *names, "mean Dice", "behind", "95% interval", "verdict".ljust(width)]
+    print_table(header, rows)
     if len(standings) > len(shown):
         typer.echo(f"({len(shown)} of {len(standings)} models; selection.json has all)")

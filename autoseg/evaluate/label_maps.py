@@ -35,25 +35,23 @@ class Compared:
 
     Attributes:
         voxels: what is right, invented and missed.
-        parts: what the prediction consists of, if it was asked for.
+        parts: what the prediction consists of.
     """
 
     voxels: Triples
-    parts: Parts | None
+    parts: Parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
     pair: Pair
     labels: LabelSpace
-    apart: bool
 
 
 def compare_label_maps(
     pairs: Sequence[Pair],
     labels: LabelSpace,
     *,
-    apart: bool,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Compared]:
@@ -62,7 +60,6 @@ def compare_label_maps(
     Args:
         pairs: predictions and references.
         labels: what the file values mean.
-        apart: whether the parts of the predictions are wanted, too.
         workers: processes; None for as many as fit.
         progress: called after each case.
 
@@ -76,7 +73,7 @@ def compare_label_maps(
         return {}
     largest = max(prod(read_geometry(pair.reference)[0].shape) for pair in pairs)
     processes = min(num_workers(workers, BYTES_PER_VOXEL * largest), len(pairs))
-    jobs = [(pair.name, _Job(pair=pair, labels=labels, apart=apart)) for pair in pairs]
+    jobs = [(pair.name, _Job(pair=pair, labels=labels)) for pair in pairs]
     outcomes = map_cases(_compare, jobs, processes, progress)
     failed = [f"{o.name}: {o.error}" for o in outcomes if o.error is not None]
     if failed:
@@ -120,5 +117,5 @@ def _compare(job: _Job) -> Compared:
     volume = voxel_volume_ml(geometry)
     return Compared(
         voxels=triples_of(confusion_matrix(prediction, reference, labels), labels),
-        parts=parts_of(prediction, reference, labels, volume) if job.apart else None,
+        parts=parts_of(prediction, reference, labels, volume),
     )

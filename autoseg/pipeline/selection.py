@@ -90,8 +90,7 @@ def select_model(
         kept = open_cases(task, gathered, all_there=everything)
         scoring = _Scoring(task, request, gathered, kept, progress)
         for candidate in gathered.candidates:
-            # The only one is selected, and taken apart sooner or later.
-            scoring.score(candidate, apart=len(gathered.candidates) == 1)
+            scoring.score(candidate)
         selection = _select(scoring)
         artifacts.save(task.selection, selection)
     return selection
@@ -116,14 +115,14 @@ class _Scoring:
         """What is segmented."""
         return self.gathered.dataset.labels
 
-    def score(self, candidate: Candidate, *, apart: bool) -> None:
-        """Score a candidate by itself on all cases it held out; take it apart, too, if wanted."""
+    def score(self, candidate: Candidate) -> None:
+        """Score a candidate by itself on all cases it held out, and take it apart, too."""
         for fold in candidate.folds.values():
             cases = [c for c in fold.held_out if candidate.holders[c] is fold]
-            missing = [c for c in cases if fold.identity not in self.kept[c].scores.voxels]
-            for name, found in self._compare(candidate, fold, missing, apart=apart).items():
-                parts = {} if found.parts is None else {fold.identity: found.parts}
-                self.kept[name].add({fold.identity: found.voxels}, parts)
+            # What it consists of is found on the way; to load the weights again takes longer.
+            missing = [c for c in cases if fold.identity not in self.kept[c].scores.parts]
+            for name, found in self._compare(candidate, fold, missing).items():
+                self.kept[name].add({fold.identity: found.voxels}, {fold.identity: found.parts})
 
     def score_ensembles(self, combined: Sequence[Members], names: Sequence[str]) -> None:
         """Score ensembles on cases that all their members held out."""
@@ -145,9 +144,7 @@ class _Scoring:
         from autoseg.predict.loading import PredictOptions
 
         chosen = [self.gathered.candidates[member] for member in members]
-        if len(members) == 1:
-            self._take_label_maps_apart(chosen[0], names)
-        else:
+        if len(members) > 1:
             options = PredictOptions(device=self.request.device, precision=self.request.precision)
             take_apart(self.gathered, self.kept, members, names, options, self._progress)
         return [self._case_parts(chosen, name) for name in names]
@@ -158,16 +155,8 @@ class _Scoring:
         who = case_scores(self.gathered, name, empty)
         return CaseParts(case=who, parts=parts, labels=self.labels)
 
-    def _take_label_maps_apart(self, candidate: Candidate, names: Sequence[str]) -> None:
-        for fold in candidate.folds.values():
-            cases = [c for c in names if candidate.holders[c] is fold]
-            missing = [c for c in cases if fold.identity not in self.kept[c].scores.parts]
-            for name, found in self._compare(candidate, fold, missing, apart=True).items():
-                assert found.parts is not None
-                self.kept[name].add({fold.identity: found.voxels}, {fold.identity: found.parts})
-
     def _compare(
-        self, candidate: Candidate, fold: Fold, names: Sequence[str], *, apart: bool
+        self, candidate: Candidate, fold: Fold, names: Sequence[str]
     ) -> dict[str, Compared]:
         """Compare the label maps of a fold with their references; predicted where need be."""
         from autoseg.pipeline.training import predict_held_out
@@ -187,7 +176,7 @@ class _Scoring:
         logger.info("scoring %s %s", group.name, fold.folder.fold)
         pairs = predict_held_out(self._task, where, self._progress, names=names)
         return compare_label_maps(
-            pairs, self.labels, apart=apart, workers=request.workers, progress=self._progress
+            pairs, self.labels, workers=request.workers, progress=self._progress
         )
 
 
