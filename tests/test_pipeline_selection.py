@@ -2,24 +2,41 @@
 
 import json
 import shutil
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
 import pytest
-from candidates import FIRST, FLAT, FOLDS, FULL, SECOND, finish, finish_all, set_folds, task_of
+from candidates import (
+    FIRST,
+    FLAT,
+    FOLDS,
+    FULL,
+    SECOND,
+    finish,
+    finish_all,
+    set_folds,
+    shrink,
+    task_of,
+)
 from overlapping_dataset import IGNORE, prepared_task
+from partial_dataset import write_partial_dataset
 
+from autoseg.core.image import LabelMap
 from autoseg.core.selection import Group, Selection
 from autoseg.errors import AutosegError, UnknownNameError, WorkspaceError
 from autoseg.evaluate.overlap import score_case
 from autoseg.io import artifacts, bundle
-from autoseg.io.images import read_image, read_labels
+from autoseg.io.images import read_image, read_labels, write_labels
 from autoseg.io.selected import load_selection, outdated
 from autoseg.io.task import load_dataset
-from autoseg.io.workspace import TaskFolder
+from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.networks import precision
 from autoseg.pipeline import ensembles
+from autoseg.pipeline.candidates import gather
+from autoseg.pipeline.data import plan_folder
 from autoseg.pipeline.selection import SelectRequest, select_model
+from autoseg.plan.planner import PlanRequest
 from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.predictor import Predictor
 
@@ -305,10 +322,6 @@ def test_a_reference_that_changed_is_compared_anew(toy, tmp_path, predicted):
     select_model(task, REQUEST)
     made = len(predicted)
     labels = raw / "labelsTr" / f"{FIRST[0]}.nii.gz"
-    shutil.copy(raw / "labelsTr" / "ball_02.nii.gz", raw / "labelsTr" / "spare.nii.gz")
-    from autoseg.core.image import LabelMap
-    from autoseg.io.images import write_labels
-
     old = read_labels(labels)
     write_labels(labels, LabelMap(array=np.flip(old.array, 2).copy(), geometry=old.geometry))
     select_model(task, REQUEST)
@@ -368,3 +381,43 @@ def test_an_ensemble_that_wins_is_taken_apart(task, monkeypatch):
     assert [group.configuration for group in selection.groups] == [FLAT, FULL]
     assert selection.dice_before == pytest.approx(mean_dice(task, [FLAT, FULL]))
     assert artifacts.load(task.selection, Selection) == selection
+
+
+def test_an_image_and_a_reference_of_two_sizes_are_named(task):
+    gathered = gather(task)
+    dataset = gathered.dataset
+    other = dataset.case("ball_02").label
+    cases = tuple(
+        case.model_copy(update={"label": other}) if case.name == FIRST[0] else case
+        for case in dataset.cases
+    )
+    gathered = replace(gathered, dataset=dataset.model_copy(update={"cases": cases}))
+    with pytest.raises(AutosegError, match=r"ball_02.nii.gz: \(10, 26, 20\) voxels .* image has"):
+        ensembles.read_case(gathered, FIRST[0])
+
+
+def test_structures_that_a_case_is_not_annotated_for_have_no_say(tmp_path):
+    raw = write_partial_dataset(tmp_path / "Task05_Joined")
+    task = plan_folder(Workspace(tmp_path / "workspace"), raw, PlanRequest(), workers=0).task
+    shrink(task)
+    held = ("ball_00", "ball_01", "ball_02")  # everything, the shell only, the core only
+    set_folds(task, {"fold0": held})
+    finish(task, FLAT, "fold0", held)
+    selection = select_model(task, REQUEST)
+    (spread,) = selection.spread
+    scores = json.loads(task.held_out_file("ball_01").read_text())["voxels"]
+    assert len(next(iter(scores.values()))) == 2
+    dataset = load_dataset(task)
+    segmenter = load_segmenter(
+        [[task.fold_folder("default", FLAT, "default", "fold0").bundle]], OPTIONS
+    )
+    expected = {"shell": [], "core": []}
+    for name in held:
+        case = dataset.case(name)
+        label_map = segmenter.segment(read_image(dataset.image_paths(case)))
+        reference = read_labels(dataset.label_path(case), dataset.labels)
+        maps = [dataset.labels.to_indices(m.array) for m in (label_map, reference)]
+        for structure in case.annotated or ("shell", "core"):
+            expected[structure].append(score_case(*maps, dataset.labels)[structure].dice)
+    assert {s: len(values) for s, values in expected.items()} == {"shell": 2, "core": 2}
+    assert spread.structures == {s: pytest.approx(fmean(v)) for s, v in expected.items()}
