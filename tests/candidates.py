@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,8 +24,6 @@ FOLDS = {"fold0": FIRST, "fold1": SECOND}
 
 def task_of(toy: Toy, folder: Path) -> TaskFolder:
     """A workspace of its own for the toy data: small networks, no mirrors, two folds."""
-    import shutil
-
     ignored = shutil.ignore_patterns("prepared")
     shutil.copytree(toy.workspace.root, folder / "workspace", ignore=ignored)
     task = TaskFolder(folder / "workspace" / toy.task.name)
@@ -63,11 +62,19 @@ def finish(
     run: str = "default",
     seed: int = 0,
 ) -> FoldFolder:
-    """Leave a fold as training would, with weights drawn by a seed."""
+    """Leave a fold as training would, with weights drawn by a seed.
+
+    A cascade brings along the same fold of its previous stage, which is there.
+    """
     plan = artifacts.load(task.plan_file("default"), Plan)
     dataset = load_dataset(task)
     planned = plan.configurations[configuration]
     folder = task.fold_folder("default", configuration, run, fold)
+    previous = ()
+    if planned.previous is not None:
+        before = task.fold_folder("default", planned.previous, run, fold).root
+        shutil.copytree(before, folder.previous(fold))
+        previous = (f"previous/{fold}/bundle.json",)
     model = Model(
         task=task.name,
         run=run,
@@ -77,13 +84,17 @@ def finish(
         training=planned.training,
         held_out=tuple(held_out),
         members=(Member(configuration=configuration, fold=fold, weights=folder.weights.name),),
+        previous=previous,
         min_spacing=(2.5, 1.25, 1.0),
         max_spacing=(2.5, 1.25, 1.25),
         versions={},
     )
     bundle.save_model(folder.bundle, model)
     torch.manual_seed(seed)
-    network = build_network(planned.network, 1, dataset.labels.num_outputs, deep_supervision=False)
+    num_inputs = planned.num_inputs(plan.channels, dataset.labels)
+    network = build_network(
+        planned.network, num_inputs, dataset.labels.num_outputs, deep_supervision=False
+    )
     bundle.save_weights(folder.weights, network.state_dict())
     return folder
 

@@ -383,6 +383,32 @@ def test_an_ensemble_that_wins_is_taken_apart(task, monkeypatch):
     assert artifacts.load(task.selection, Selection) == selection
 
 
+def test_a_cascade_predicts_with_the_stage_that_held_the_case_out(toy, tmp_path):
+    task = task_of(toy, tmp_path)
+    plan = json.loads(task.plan_file("default").read_text())
+    full = plan["configurations"][FULL]
+    low = full | {"spacing": [4.0, 2.5, 2.0], "patch_size": [8, 16, 12]}
+    plan["configurations"] |= {"3d_lowres": low, "cascade": full | {"previous": "3d_lowres"}}
+    task.plan_file("default").write_text(json.dumps(plan))
+    for seed, name in enumerate(("3d_lowres", "cascade")):
+        finish(task, name, "fold0", FIRST, seed=seed)
+    selection = select_model(task, REQUEST)
+    first = {"fold0": FIRST}
+    both = standing(selection, "3d_lowres + cascade")
+    assert both.dice == pytest.approx(mean_dice(task, ["3d_lowres", "cascade"], first))
+    cascade = standing(selection, "cascade")
+    assert cascade.dice == pytest.approx(mean_dice(task, ["cascade"], first))
+    assert (cascade.num_networks, both.num_networks) == (2, 3)
+    assert cascade.operations > standing(selection, "3d_lowres").operations
+    weights = task.fold_folder("default", "cascade", "default", "fold0").previous("fold0")
+    tensors = bundle.load_weights(weights / "weights.safetensors")
+    changed = {name: 1.5 * tensor for name, tensor in tensors.items()}
+    bundle.save_weights(weights / "weights.safetensors", changed)
+    after = select_model(task, REQUEST)
+    assert standing(after, "3d_lowres").dice == standing(selection, "3d_lowres").dice
+    assert standing(after, "cascade").dice == pytest.approx(mean_dice(task, ["cascade"], first))
+
+
 def test_an_image_and_a_reference_of_two_sizes_are_named(task):
     gathered = gather(task)
     dataset = gathered.dataset

@@ -7,12 +7,15 @@ from candidates import FLAT, FULL, finish_all, task_of
 from commands import ON_CPU, assert_done, assert_refused, call
 
 from autoseg.cli.selection import print_selection
+from autoseg.core.metrics import CaseScores, Report
 from autoseg.core.selection import FoldSpread, Group, Selection, Standing
 from autoseg.errors import AutosegError
+from autoseg.evaluate.overlap import score_voxels
 from autoseg.io.selected import load_selection
 from autoseg.io.workspace import TaskFolder
 from autoseg.networks import precision
 from autoseg.pipeline import cascade
+from autoseg.pipeline import training as pipeline_training
 
 HERE = ("--workers", 0, *ON_CPU)
 
@@ -83,6 +86,25 @@ def test_validate_prints_scores_before_it_fails_to_leave_a_case_for_a_cascade(
     assert called.err.splitlines()[-1] == (
         "error: 1 case could not be predicted for a cascade: ball_01: broken"
     )
+
+
+@pytest.mark.slow
+def test_run_ends_with_a_selection(selected, toy, tmp_path, monkeypatch):
+    task, _ = selected
+    shutil.copytree(task.root.parent, tmp_path / "workspace")
+    copy = TaskFolder(tmp_path / "workspace" / task.name)
+    copy.selection.unlink()
+    scores = CaseScores(name="x", structures={"shell": score_voxels(3, 1, 1)})
+    report = Report(predictions="a", references="b", structures=("shell",), cases=(scores,))
+    reports = [{"fold0": report}, {"everything": None}]
+    monkeypatch.setattr(pipeline_training, "run_task", lambda *_: reports.pop(0))
+    words = ("run", toy.raw, "-w", tmp_path / "workspace", *HERE)
+    called = call(*words)
+    assert_done(called)
+    assert load_selection(copy).summary in called.out
+    copy.selection.unlink()
+    assert_done(call(*words))  # a model of everything holds out nothing to select by
+    assert not copy.selection.exists()
 
 
 def test_nothing_trained_is_one_line(toy):
