@@ -37,6 +37,7 @@ from autoseg.pipeline.candidates import gather
 from autoseg.pipeline.data import plan_folder
 from autoseg.pipeline.selection import SelectRequest, select_model
 from autoseg.plan.planner import PlanRequest
+from autoseg.predict.choosing import ModelChoice, choose_model
 from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.predictor import Predictor
 
@@ -191,6 +192,21 @@ def test_new_and_removed_folds_are_noticed(task):
     only = before.model_copy(update={"run": "default"})
     assert "long" not in outdated(task, only)
     assert outdated(task, Selection(groups=before.groups)) is None
+
+
+def test_predict_takes_what_was_selected_and_says_where_that_is_out_of_date(task, caplog):
+    selection = load_selection(task)
+    chosen = choose_model(task, ModelChoice())
+    files = [[f"{g.configuration}/default/{fold}" for fold in g.folds] for g in selection.groups]
+    found = [[str(path.parent) for path in group] for group in chosen.groups]
+    for expected, group in zip(files, found, strict=True):
+        assert all(path.endswith(end) for path, end in zip(group, expected, strict=True))
+    assert chosen.clean_up == selection.clean_up
+    assert selection.summary in chosen.why
+    assert "out of date" not in caplog.text
+    finish(task, FLAT, "fold1", SECOND, seed=99)
+    assert choose_model(task, ModelChoice()).groups == chosen.groups
+    assert "out of date: 1 fold trained again (default/2d/default/fold1)" in caplog.text
 
 
 def test_a_copied_workspace_is_not_out_of_date(selected, tmp_path):

@@ -11,6 +11,7 @@ from autoseg.core.metrics import Report
 from autoseg.core.selection import CleanUp, Selection
 from autoseg.errors import ArtifactError, WorkspaceError, unknown_name
 from autoseg.io import artifacts
+from autoseg.io.selected import outdated
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.predict.choice import Candidate, choose
 
@@ -126,6 +127,9 @@ def _selection(task: TaskFolder, found: Sequence[Candidate]) -> Selection | None
                 min(missing),
             )
             return None
+    told = outdated(task, selection)
+    if told is not None:
+        logger.warning("%s", told)
     return selection
 
 
