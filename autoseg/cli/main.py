@@ -12,7 +12,16 @@ from typing import Any, cast
 
 import typer
 
-from autoseg.cli import data, evaluation, exchange, prediction, reporting, tools, training
+from autoseg.cli import (
+    data,
+    evaluation,
+    exchange,
+    prediction,
+    reporting,
+    selection,
+    tools,
+    training,
+)
 from autoseg.cli.several_processes import several_processes
 from autoseg.errors import AutosegError, InterruptedRunError
 
@@ -58,7 +67,7 @@ def _start(
 for _command in (
     *(tools.init, data.check, data.plan, data.preprocess),
     *(training.train, prediction.predict, training.validate),
-    *(evaluation.evaluate, evaluation.compare, reporting.report),
+    *(selection.select, evaluation.evaluate, evaluation.compare, reporting.report),
     *(exchange.export,),
     *(tools.overlay, training.run, tools.demo, tools.doctor),
 ):

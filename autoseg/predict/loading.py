@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from autoseg.core.model import Model
+from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError, WorkspaceError
 from autoseg.io import bundle
 from autoseg.networks.build import build_network
@@ -18,8 +19,13 @@ from autoseg.networks.precision import choose as choose_precision
 from autoseg.networks.precision import choose_device
 from autoseg.predict.predictor import Predictor
 from autoseg.predict.record import combined_hash, file_hash
+from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.unlike import Seen
 
 logger = logging.getLogger(__name__)
+
+STEP = 0.5
+FAST_STEP = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +35,29 @@ class PredictOptions:
     Attributes:
         device: as ``choose_device`` takes it.
         precision: as ``networks.precision.choose`` takes it.
+        step: largest distance of neighbouring patches, as a share of the patch.
+        mirrors: whether to mirror along the axes that were mirrored in training.
     """
 
     device: str = "auto"
     precision: str = "auto"
+    step: float = STEP
+    mirrors: bool = True
+
+    def in_haste(self) -> PredictOptions:
+        """The same with what ``--fast`` means: no mirroring, fewer patches."""
+        return replace(self, step=FAST_STEP, mirrors=False)
+
+    def as_used(self, identity: str, mirror_axes: Sequence[int]) -> str:
+        """The identity of a model that is used this way, by that of the model itself.
+
+        Args:
+            identity: a hash of the weights.
+            mirror_axes: as in training.
+        """
+        unusual = [f"step {self.step}"] if self.step != STEP else []
+        unusual += ["without mirrors"] if mirror_axes and not self.mirrors else []
+        return combined_hash([identity, *unusual]) if unusual else identity
 
 
 def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predictor:
@@ -62,18 +87,79 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     members = list(zip(models, bundles, strict=True))
     weights = [path.parent / model.members[0].weights for model, path in members]
     previous = _load_previous(members, options)
-    identity = file_hash([*bundles, *weights])
+    mirror_axes = first.training.mirror_axes
+    identity = options.as_used(file_hash([*bundles, *weights]), mirror_axes)
     return Predictor(
         identity=combined_hash([identity, previous.identity]) if previous else identity,
         networks=[_network(model, path, device) for model, path in members],
         configuration=configuration,
         recipe=first.recipe,
         labels=first.labels,
-        mirror_axes=first.training.mirror_axes,
+        mirror_axes=mirror_axes if options.mirrors else (),
+        step=options.step,
+        seen=_seen_by(models),
         device=device,
         precision=precision,
         previous=previous,
     )
+
+
+def _seen_by(models: Sequence[Model]) -> Seen:
+    """What all folds of a configuration together have seen."""
+    first = models[0]
+    is_flat = first.configuration.dimensions == 2
+    lows = zip(*(model.min_spacing for model in models), strict=True)
+    highs = zip(*(model.max_spacing for model in models), strict=True)
+    z, y, x = map(min, lows)
+    max_z, max_y, max_x = map(max, highs)
+    return Seen(
+        min_spacing=(z, y, x),
+        max_spacing=(max_z, max_y, max_x),
+        channels=first.channels,
+        intensities=first.recipe.intensities,
+        across=first.recipe.transpose[0] if is_flat else None,
+    )
+
+
+def load_segmenter(
+    groups: Sequence[Sequence[Path]], options: PredictOptions, clean_up: Sequence[CleanUp] = ()
+) -> Segmenter:
+    """Load all that predicts together.
+
+    Args:
+        groups: of each configuration and run, one ``bundle.json`` per fold.
+        options: device and precision.
+        clean_up: what is removed afterwards.
+
+    Returns:
+        The segmenter, all its networks on the device.
+
+    Raises:
+        ArtifactError: if a file is broken, the weights do not fit, members do not belong
+            together, or a structure to clean up is none of theirs.
+        WorkspaceError: if weights are missing, those of a previous stage included.
+    """
+    predictors = [load_predictor(bundles, options) for bundles in groups]
+    first = predictors[0]
+    for predictor, bundles in zip(predictors, groups, strict=True):
+        for what, mine, other in (
+            ("labels", predictor.labels, first.labels),
+            ("channels", predictor.recipe.channels, first.recipe.channels),
+        ):
+            if mine != other:
+                raise ArtifactError(
+                    f"has other {what} than {groups[0][0]}, they cannot predict together",
+                    place=bundles[0],
+                    remedy="choose models of one task, planned from the same data",
+                )
+    unknown = {rule.structure for rule in clean_up} - set(first.labels.names)
+    if unknown:
+        raise ArtifactError(
+            f"clean_up: the model has no structure '{min(unknown)}'",
+            place=groups[0][0],
+            remedy="run: autoseg select",
+        )
+    return Segmenter(predictors=tuple(predictors), clean_up=tuple(clean_up))
 
 
 def _load_previous(

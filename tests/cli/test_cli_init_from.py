@@ -41,7 +41,7 @@ def requested(monkeypatch):
     """The requests that ``train`` and ``run`` make."""
     requests = []
 
-    def train(task, request, progress, team):
+    def train(task, request, progress, team, scored):
         requests.append(request)
 
     def run(place, folder, plan, request, fold, progress):

@@ -29,7 +29,7 @@ def requested(monkeypatch):
     """The requests that commands make."""
     requests = []
 
-    def train(task, request, progress, team):
+    def train(task, request, progress, team, scored):
         requests.append(request)
 
     def run(place, folder, plan, request, fold, progress):
