@@ -78,7 +78,9 @@ def _remarks(hints: CaseHints) -> list[str]:
     """What of a case is worth a line."""
     lines = list(hints.warnings)
     touching = [
-        f"{name} ({', '.join(one.touches)})" for name, one in hints.structures.items() if one.touches
+        f"{name} ({', '.join(one.touches)})"
+        for name, one in hints.structures.items()
+        if one.touches
     ]
     if touching:
         lines.append(f"at the image's border, perhaps cut off: {_named(touching)}")

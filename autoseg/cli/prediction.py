@@ -50,9 +50,7 @@ def predict(
     ] = None,
     uncertainty: Annotated[
         bool,
-        typer.Option(
-            "--uncertainty", help="Write a map of how undecided the networks were, too."
-        ),
+        typer.Option("--uncertainty", help="Write a map of how undecided the networks were, too."),
     ] = False,
     task: TaskOption = None,
     workspace: WorkspaceOption = None,

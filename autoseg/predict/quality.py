@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata
 
 from autoseg.core.quality import (
     CALIBRATED,
@@ -148,9 +148,7 @@ def _means(case: ScoredCase, quality: QualityModel) -> tuple[float, float] | Non
     return fmean(predicted), fmean(true)
 
 
-def _mean_guess(
-    found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]
-) -> list[float]:
+def _mean_guess(found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]) -> list[float]:
     """Mean Dice of the structures that are calibrated, over the cases calibrated on."""
     return [
         fmean(_known(name, fitted, one.calibrations[0].signals)[1])
@@ -167,16 +165,18 @@ def _check(pairs: Sequence[tuple[float, float]], guess: float) -> Check | None:
     is_enough = len(pairs) >= LEAST_CORRELATED and varies
     return Check(
         num_cases=len(pairs),
-        pearson=float(pearsonr(predicted, true).statistic) if is_enough else None,
-        spearman=float(spearmanr(predicted, true).statistic) if is_enough else None,
+        pearson=_correlation(predicted, true) if is_enough else None,
+        spearman=_correlation(rankdata(predicted), rankdata(true)) if is_enough else None,
         mean_error=float(np.abs(predicted - true).mean()),
         guess_error=float(np.abs(guess - true).mean()),
     )
 
 
-def described(
-    quality: QualityModel | None, structures: Sequence[str], num_cases: int
-) -> list[str]:
+def _correlation(one: _Values, other: _Values) -> float:
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def described(quality: QualityModel | None, structures: Sequence[str], num_cases: int) -> list[str]:
     """How far predicted Dice can be trusted, in lines.
 
     Args:
@@ -185,10 +185,9 @@ def described(
         num_cases: that were held out.
     """
     if quality is None:
-        return [
-            f"no predicted Dice: it takes {LEAST_CASES} held-out cases to learn and check it, "
-            f"there {'is' if num_cases == 1 else 'are'} {num_cases}"
-        ]
+        are = "is" if num_cases == 1 else "are"
+        why = f"it takes {LEAST_CASES} held-out cases to learn and check it, there {are}"
+        return [f"no predicted Dice: {why} {num_cases}"]
     lines = [_told(quality)]
     checks = {name: quality.structures[name].check for name in structures}
     if 1 < len(checks) <= MOST_TOLD:

@@ -114,7 +114,9 @@ def test_predicted_dice_is_the_mean_over_folds_then_models():
     array = np.zeros((6, 9, 8), np.uint8)
     array[2:4, 2:5, 2:5] = 100
     signals = [{"liver": Signals(expected=0.8)}, {"liver": Signals(expected=0.6)}]
-    hints = hints_of(label_map(array), LABELS, signals, [[quality(0.4), quality(0.5)], [quality(0)]])
+    hints = hints_of(
+        label_map(array), LABELS, signals, [[quality(0.4), quality(0.5)], [quality(0)]]
+    )
     expected = (0.45 + 0.1 * evidence(0.8) + 0.1 * evidence(0.6)) / 2
     assert hints.structures["liver"].predicted_dice == pytest.approx(expected)
     assert hints.structures["tumour"].predicted_dice is None

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from autoseg.core.quality import Calibration, QualityModel, Signals, StructureQuality, evidence, mean_dice
+from autoseg.core.quality import (
+    Calibration,
+    QualityModel,
+    Signals,
+    StructureQuality,
+    evidence,
+    mean_dice,
+)
 from autoseg.predict.quality import LEAST_CORRELATED, ScoredCase, calibrate
 
 
