@@ -191,6 +191,11 @@ class TaskFolder:
         return self.root / "selection.json"
 
     @property
+    def held_out(self) -> Path:
+        """Folder of what models got right in cases they held out."""
+        return self.root / "held_out"
+
+    @property
     def reports(self) -> Path:
         """Folder of the reports."""
         return self.root / "reports"
@@ -211,6 +216,10 @@ class TaskFolder:
     def measured_file(self, case: str) -> Path:
         """What was measured of a case."""
         return self.measured / f"{check_name(case, 'case')}.npz"
+
+    def held_out_file(self, case: str) -> Path:
+        """What models got right in a case."""
+        return self.held_out / f"{check_name(case, 'case')}.json"
 
     def plan_names(self) -> list[str]:
         """Names of the plans there are, sorted."""

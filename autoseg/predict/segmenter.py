@@ -150,6 +150,21 @@ class Segmenter:
             ready: the image.
             progress: called after each tile.
         """
+        axis, streams = self.member_slabs(ready, progress)
+        return ProbabilitySlabs(axis=axis, slabs=_averaged(streams))
+
+    def member_slabs(
+        self, ready: ReadyImage, progress: Progress = silent
+    ) -> tuple[int, list[Slabs]]:
+        """The probabilities of each predictor by itself, all cut alike.
+
+        Args:
+            ready: the image.
+            progress: called after each tile.
+
+        Returns:
+            The raw axis they are cut along, and the slabs of each predictor: to be taken in turn.
+        """
         members = list(zip(self.predictors, ready.inputs, strict=True))
         axis = _common_axis(members)
         shape = ready.image.geometry.shape
@@ -162,7 +177,7 @@ class Segmenter:
                 streams.append(predictor.probabilities(one, axis, rows, part))
             else:
                 streams.append(_held(predictor, one, axis, rows, part))
-        return ProbabilitySlabs(axis=axis, slabs=_averaged(streams))
+        return axis, streams
 
     def _indices(self, ready: ReadyImage, progress: Progress) -> Labels:
         """Label indices of a prepared image, as the networks see it: not cleaned up."""

@@ -19,7 +19,7 @@ def printed(capsys, *cases):
 def test_few_cases_are_listed_with_what_is_worth_a_line(capsys):
     lines = printed(
         capsys,
-        ("a", case(0.8765, liver=structure(1234567), tumour=structure(0))),
+        ("a", case(0.8769, liver=structure(1234567), tumour=structure(0))),
         (
             "b",
             case(
