@@ -88,5 +88,5 @@ def _signals(agreement: Agreement | None, labels: LabelSpace) -> dict[str, Signa
 
 
 def _share(value: float | None) -> float | None:
-    """Between 0 and 1 also where a sum was rounded."""
-    return None if value is None else min(max(value, 0.0), 1.0)
+    """Between 0 and 1 also where a sum was rounded, with digits that mean something."""
+    return None if value is None else round(min(max(value, 0.0), 1.0), 6)
