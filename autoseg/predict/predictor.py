@@ -123,9 +123,28 @@ class Predictor:
         Returns:
             int16 ``(z, y, x)``, on the raw grid.
         """
-        axis = self._axis(ready.prepared.trace)
-        slabs = self._slabs(ready.prepared, axis, progress, self._read(ready, progress))
+        axis = self.best_axis(ready)
+        slabs = self.logits(ready, axis, progress)
         return restore_labels(slabs, ready.prepared.trace, self.labels, axis)
+
+    def logits(
+        self, ready: Ready, axis: int, progress: Progress = silent
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """The mean logits of all networks, slab by slab of the prepared grid.
+
+        Args:
+            ready: the image.
+            axis: of the prepared grid; 0 of 2D networks.
+            progress: called after each tile.
+
+        Yields:
+            As ``predict_slabs`` does; nothing happens before the first is taken.
+        """
+        yield from self._slabs(ready.prepared, axis, progress, self._read(ready, progress))
+
+    def best_axis(self, ready: Ready) -> int:
+        """The prepared axis along which least of the outputs is in work."""
+        return self._axis(ready.prepared.trace)
 
     def probabilities(
         self, ready: Ready, axis: int, rows: int, progress: Progress = silent
@@ -143,7 +162,7 @@ class Predictor:
         """
         trace = ready.prepared.trace
         own = trace.transpose.index(axis)
-        slabs = self._slabs(ready.prepared, own, progress, self._read(ready, progress))
+        slabs = self.logits(ready, own, progress)
         yield from restore_probability_slabs(slabs, trace, self.labels, own, rows)
 
     def axes(self) -> tuple[int, ...]:
