@@ -32,7 +32,7 @@ from autoseg.predict.uncertain import (
     uncertainty_file,
     write_uncertainty,
 )
-from autoseg.predict.watching import Watched, judged_anew
+from autoseg.predict.watching import Watched, judged_anew, qualities_of
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ def _predict_case(
         known = made.get(name)
         is_there = target.is_file() and (doubts.is_file() or not uncertainty)
         if known is not None and known.source == source and is_there:
-            noted = judged_anew(known, segmenter)
+            noted = judged_anew(known, qualities_of(segmenter))
         else:
             noted = _segment_case(segmenter, paths, target, doubts if uncertainty else None, source)
             if not uncertainty:  # one of an earlier label map would be taken for this one's
