@@ -3,6 +3,7 @@ import pytest
 from conftest import toy_case
 from random_models import finish_fold, untrained_task
 
+from autoseg.cli.main import main
 from autoseg.core.image import Image
 from autoseg.imaging.entropy import uncertainty
 from autoseg.io.images import read_image, read_labels, write_image
@@ -93,3 +94,18 @@ def test_a_map_does_not_stay_beside_another_label_map(bundles, tmp_path):
     predict(bundles, tmp_path, uncertainty=True)
     predict([bundles[1]], tmp_path, uncertainty=False)
     assert not (tmp_path / "out" / "uncertainty" / "ball_uncertainty.nii.gz").exists()
+
+
+def test_the_flag_makes_maps_and_what_was_seen_is_printed(bundles, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("autoseg.cli.prediction.set_up_logging", lambda *_: None)
+    write_image(tmp_path / "in" / "ball.nii.gz", toy_case(0)[0])
+    folders = ("-i", tmp_path / "in", "-o", tmp_path / "out", "-m", bundles[0][0])
+    words = ("predict", *folders, "--device", "cpu", "--precision", "float32", "--uncertainty")
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    assert left.value.code == 0
+    assert (tmp_path / "out" / "uncertainty" / "ball_uncertainty.nii.gz").is_file()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["case", "shell", "ml", "core", "ml", "predicted", "Dice"]
+    assert lines[1].startswith("ball ")
+    assert lines[-1] == f"1 label map in {tmp_path / 'out'}"
