@@ -262,6 +262,14 @@ class TaskFolder:
         """The scores of those predictions."""
         return self.predictions(plan, configuration, run, fold) / REPORT_NAME
 
+    def fast(self, plan: str, configuration: str, run: str, fold: str) -> Path:
+        """Folder of such predictions made in haste (``--fast``)."""
+        return self.reports / "fast" / _fold_path(plan, configuration, run, fold)
+
+    def fast_report_file(self, plan: str, configuration: str, run: str, fold: str) -> Path:
+        """The scores of those."""
+        return self.fast(plan, configuration, run, fold) / REPORT_NAME
+
     def fold_folders(self) -> list[FoldFolder]:
         """Every fold whose training began, sorted by plan, configuration, run and fold."""
         folders = sorted(p for p in self.models.glob("*/*/*/*") if p.is_dir())

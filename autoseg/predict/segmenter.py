@@ -22,6 +22,7 @@ from autoseg.imaging.prepare import Trace
 from autoseg.imaging.restore import raw_cuts, restore_labels, restore_probability_slabs
 from autoseg.predict.predictor import Predictor, Ready
 from autoseg.predict.record import combined_hash
+from autoseg.predict.unlike import Seen
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +193,21 @@ class Segmenter:
     def value_range(self) -> tuple[int, int]:
         """Smallest and largest value a label map may hold."""
         return self.predictors[0].value_range
+
+    @property
+    def seen(self) -> Seen | None:
+        """What images were like in training, if that is known."""
+        seen = [one.seen for one in self.predictors if one.seen is not None]
+        in_volumes = [one for one in seen if one.across is None]
+        return next(iter(in_volumes or seen), None)
+
+    def check(self, image: Image) -> None:
+        """See that an image has the model's channels.
+
+        Raises:
+            DataError: if it has not.
+        """
+        self.predictors[0].check(image)
 
     def segment(self, image: Image, progress: Progress = silent) -> LabelMap:
         """Segment an image.
