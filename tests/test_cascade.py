@@ -22,6 +22,7 @@ from overlapping_dataset import IGNORE, REGIONS, prepared_task, some_slices
 from torch import nn
 
 from autoseg.core.plan import Plan
+from autoseg.core.quality import QualityModel
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import artifacts, atomic, bundle
 from autoseg.io.images import read_image
@@ -227,6 +228,18 @@ def test_folds_of_a_cascade_are_predicted_with_the_mean_of_their_previous_stages
     predictor = load_predictor(bundles, OPTIONS)
     assert (len(predictor.networks), len(predictor.previous.networks)) == (2, 2)
     assert len(load_predictor(bundles[:1], OPTIONS).previous.networks) == 1
+
+
+def test_a_previous_stage_counts_once_whatever_is_known_of_its_quality(task):
+    train_and_validate(task, request(CASCADE, "everything"))
+    folders = [fold_of(task, CASCADE, fold) for fold in ("fold0", "everything")]
+    before = load_predictor([folder.bundle for folder in folders], OPTIONS)
+    copy = folders[1].previous("fold0") / "bundle.json"
+    known = QualityModel(structures={}, mean=None, num_fitted=3, num_checked=2)
+    bundle.save_model(copy, bundle.load_model(copy).model_copy(update={"quality": known}))
+    after = load_predictor([folder.bundle for folder in folders], OPTIONS)
+    assert len(after.previous.networks) == len(before.previous.networks) == 2
+    assert after.identity == before.identity
 
 
 def test_everything_learns_from_all_folds_and_leaves_no_predictions(task):

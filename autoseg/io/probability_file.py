@@ -12,7 +12,7 @@ import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -77,6 +77,21 @@ class ProbabilitySink:
         """
         for stream, values in zip(self._streams, slab, strict=True):
             stream.add(np.rint(values * SCALE).astype(np.uint8).tobytes())
+
+    def watch(
+        self, slabs: Iterable[tuple[slice, npt.NDArray[np.float32]]]
+    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Take slabs while they pass by.
+
+        Args:
+            slabs: rows, and what ``add`` takes.
+
+        Yields:
+            The same.
+        """
+        for rows, slab in slabs:
+            self.add(slab)
+            yield rows, slab
 
     def assemble(self, file: IO[bytes]) -> None:
         """Put all streams into a zip.

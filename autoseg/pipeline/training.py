@@ -131,6 +131,7 @@ def _score_held_out(
     task: TaskFolder, request: TrainRequest, progress: Progress, *, again: bool
 ) -> Report:
     from autoseg.evaluate.stage import evaluate_pairs
+    from autoseg.pipeline.quality import learn_quality
 
     where = (request.plan, request.configuration, request.run, request.fold)
     planned_configuration(load_plan(task, request.plan), request.configuration)
@@ -142,12 +143,15 @@ def _score_held_out(
         )
     report_file = task.report_file(*where)
     dataset = load_dataset(task)
-    if not again and _is_newer(report_file, folder.bundle):
+    # Not than the model file, in which it is noted what the report shows.
+    if not again and _is_newer(report_file, folder.weights):
         report = artifacts.load(report_file, Report)
         if _is_annotated_as_now(report, dataset):
             return report
     pairs = predict_held_out(task, request, progress, again=again)
-    return evaluate_pairs(pairs, dataset.labels, report_file, request.workers)
+    report = evaluate_pairs(pairs, dataset.labels, report_file, request.workers)
+    learn_quality(folder, report, task.predictions(*where))
+    return report
 
 
 def predict_held_out(

@@ -8,21 +8,31 @@ restored and written while the networks work. At most one piece waits between tw
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.core.image import LabelMap
 from autoseg.errors import AutosegError
+from autoseg.imaging.decide import Labels
 from autoseg.imaging.operators import Floats
 from autoseg.io.images import read_image
-from autoseg.io.probability_file import ProbabilitySink, writing_probabilities
+from autoseg.io.probability_file import writing_probabilities
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 from autoseg.predict.overlap import ahead
 from autoseg.predict.record import CaseRecord, combined_hash, file_hash
-from autoseg.predict.segmenter import Begun, ProbabilitySlabs, ReadyImage, Segmenter, indices_of
+from autoseg.predict.segmenter import (
+    Begun,
+    ProbabilitySlabs,
+    ReadyImage,
+    Segmenter,
+    Slabs,
+    indices_of,
+)
+from autoseg.predict.uncertain import UncertaintyMap, write_uncertainty
 from autoseg.predict.unlike import unlike
+from autoseg.predict.watching import Watched, judged_anew, qualities_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +48,13 @@ class Case:
         paths: its image files.
         target: the label map to write.
         probabilities: the file of probabilities to write; None for none.
+        doubts: the map of uncertainty to write; None for none.
         known: what is noted of the label map that is there.
         source: hash of the model and the image.
         warnings: what sets the image apart from those of the training.
         ready: the image, prepared; None before and after the networks work on it.
         label_map: what was segmented; None if that failed, or the one that is there is kept.
+        noted: what is to be noted of it; None if it failed.
         error: why it failed, in a line; None if it did not.
         is_kept: whether the label map that is there is the one to make.
     """
@@ -51,19 +63,21 @@ class Case:
     paths: tuple[Path, ...]
     target: Path
     probabilities: Path | None = None
+    doubts: Path | None = None
     known: CaseRecord | None = None
     source: str = ""
     warnings: tuple[str, ...] = ()
     ready: ReadyImage | None = None
     label_map: LabelMap | None = None
+    noted: CaseRecord | None = None
     error: str | None = None
     is_kept: bool = False
 
     @property
     def is_there(self) -> bool:
         """Whether all that is to be written is there, whatever it was made from."""
-        wanted = [self.target, *([self.probabilities] if self.probabilities else [])]
-        return all(path.is_file() for path in wanted)
+        wanted = (self.target, self.probabilities, self.doubts)
+        return all(path.is_file() for path in wanted if path is not None)
 
 
 def segmented(
@@ -108,7 +122,9 @@ def _prepared(segmenter: Segmenter, cases: Iterable[Case], again: bool) -> Itera
             case.source = combined_hash([segmenter.identity, file_hash(case.paths)])
             is_current = case.known is not None and case.known.source == case.source
             case.is_kept = is_current and case.is_there and not again
-            if not case.is_kept:
+            if case.is_kept and case.known is not None:
+                case.noted = judged_anew(case.known, qualities_of(segmenter))
+            else:
                 image = read_image(case.paths)
                 segmenter.check(image)
                 case.warnings = unlike(image, segmenter.seen) if segmenter.seen else ()
@@ -123,6 +139,7 @@ class _Piece:
     """A part of what the networks made of a case; without one there is nothing to restore."""
 
     case: Case
+    watched: Watched | None = None
     begun: Begun | None = None
     part: Part | None = None
     is_last: bool = True
@@ -136,11 +153,13 @@ def _worked_on(segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[_Piece]:
             continue
         with noting_errors(case):
             axis = None if case.probabilities is None else 0
-            begun = segmenter.begin(case.ready, axis=axis)
+            watched = Watched.over(segmenter)
+            begun = watched.segmenter.begin(case.ready, axis=axis)
             # From here on only the networks need what was prepared; they let go of it themselves.
             case.ready = ReadyImage(geometry=case.ready.geometry, inputs=())
             for part in begun.parts:
-                yield _Piece(case=case, begun=begun, part=part, is_last=begun.is_last(part))
+                is_last = begun.is_last(part)
+                yield _Piece(case=case, watched=watched, begun=begun, part=part, is_last=is_last)
                 del part
         if case.error is not None:
             yield _Piece(case=case)
@@ -149,12 +168,14 @@ def _worked_on(segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[_Piece]:
 def _restored(segmenter: Segmenter, pieces: Iterator[_Piece]) -> Iterator[Case]:
     """Put the pieces of each case together to its label map."""
     for piece in pieces:
-        case, begun = piece.case, piece.begun
-        if begun is not None:
+        case, begun, watched = piece.case, piece.begun, piece.watched
+        if begun is not None and watched is not None:
             parts = _parts(piece, pieces)
             del piece
             with noting_errors(case):
-                case.label_map = _finished(segmenter, case, begun, parts)
+                case.label_map = segmenter.label_map(*_finished(case, begun, parts))
+                hints = watched.hints(case.label_map, case.warnings)
+                case.noted = CaseRecord(source=case.source, hints=hints)
             for _ in parts:  # what a failure has left
                 pass
         case.ready = None
@@ -173,25 +194,29 @@ def _parts(piece: _Piece, pieces: Iterator[_Piece]) -> Iterator[Part]:
         piece = next(pieces)
 
 
-def _finished(segmenter: Segmenter, case: Case, begun: Begun, parts: Iterator[Part]) -> LabelMap:
+def _finished(case: Case, begun: Begun, parts: Iterator[Part]) -> tuple[ReadyImage, Labels]:
+    """What was segmented, not cleaned up; what else is wanted is written."""
     assert case.ready is not None
-    if case.probabilities is None:
-        return segmenter.label_map(case.ready, begun.indices(parts))
-    shape, labels = case.ready.geometry.shape, segmenter.labels
-    is_flat = shape[0] == 1 and case.ready.geometry.spacing[0] == SINGLE_SLICE_SPACING_MM
-    names = labels.output_names if labels.has_regions else ("background", *labels.output_names)
-    stored = shape[1:] if is_flat else shape
-    with writing_probabilities(case.probabilities, names, stored) as sink:
-        slabs = _kept(begun.probabilities(parts), sink)
-        return segmenter.label_map(case.ready, indices_of(slabs, shape, labels))
+    if case.probabilities is None and case.doubts is None:
+        return case.ready, begun.indices(parts)
+    slabs = begun.probabilities(parts)
+    geometry, labels = case.ready.geometry, begun.labels
+    with ExitStack() as stack:
+        if case.probabilities is not None:
+            is_flat = geometry.shape[0] == 1 and geometry.spacing[0] == SINGLE_SLICE_SPACING_MM
+            names = (*(() if labels.has_regions else ("background",)), *labels.output_names)
+            shape = geometry.shape[1:] if is_flat else geometry.shape
+            sink = stack.enter_context(writing_probabilities(case.probabilities, names, shape))
+            slabs = _watched(slabs, sink.watch)
+        doubts = UncertaintyMap(geometry.shape, slabs.axis, labels.has_regions)
+        if case.doubts is not None:
+            slabs = _watched(slabs, doubts.watch)
+        indices = indices_of(slabs, geometry.shape, labels)
+    if case.doubts is not None:
+        write_uncertainty(case.doubts, doubts.image(geometry))
+    return case.ready, indices
 
 
-def _kept(slabs: ProbabilitySlabs, sink: ProbabilitySink) -> ProbabilitySlabs:
-    """The same slabs, written as they pass by."""
-
-    def passing() -> Iterator[Part]:
-        for rows, slab in slabs:
-            sink.add(slab)
-            yield rows, slab
-
-    return ProbabilitySlabs(axis=slabs.axis, slabs=passing())
+def _watched(slabs: ProbabilitySlabs, watch: Callable[[Slabs], Slabs]) -> ProbabilitySlabs:
+    """The same slabs, which somebody looks at while they pass by."""
+    return ProbabilitySlabs(axis=slabs.axis, slabs=watch(slabs.slabs))

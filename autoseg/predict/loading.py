@@ -85,10 +85,10 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     precision, reason = choose_precision(device, options.precision, configuration.dimensions)
     logger.debug("%s", reason)
     members = list(zip(models, bundles, strict=True))
-    weights = [path.parent / model.members[0].weights for model, path in members]
     previous = _load_previous(members, options)
     mirror_axes = first.training.mirror_axes
-    identity = options.as_used(file_hash([*bundles, *weights]), mirror_axes)
+    weights = combined_hash([_identity(model, path) for model, path in members])
+    identity = options.as_used(weights, mirror_axes)
     return Predictor(
         identity=combined_hash([identity, previous.identity]) if previous else identity,
         networks=[_network(model, path, device) for model, path in members],
@@ -101,6 +101,7 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
         device=device,
         precision=precision,
         previous=previous,
+        quality=tuple(model.quality for model in models if model.quality is not None),
     )
 
 
@@ -181,8 +182,13 @@ def _load_previous(
                     remedy="copy the model's whole folder, or train "
                     f"{member.configuration} {member.fold} again (--restart)",
                 )
-            found[file_hash([file, weights])] = file
+            found[_identity(bundle.load_model(file), file)] = file
     return load_predictor(list(found.values()), options) if found else None
+
+
+def _identity(model: Model, path: Path) -> str:
+    """A hash of the weights and of how they are used."""
+    return combined_hash([model.meaning, file_hash([path.parent / model.members[0].weights])])
 
 
 def _weights_of(path: Path) -> Path:

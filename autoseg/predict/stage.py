@@ -19,8 +19,9 @@ from autoseg.predict.cases import Case, noting_errors, segmented
 from autoseg.predict.choosing import ModelChoice, candidates, choose_model, model_files, narrow
 from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.predictor import Predictor
-from autoseg.predict.record import CaseRecord, load_record, note_case
+from autoseg.predict.record import CaseHints, load_record, note_case
 from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.uncertain import uncertainty_file
 
 __all__ = [
     "ModelChoice",
@@ -47,13 +48,18 @@ class Prediction:
         name: the case.
         path: its label map; None if it failed.
         error: why it failed, in a line; None if it did not.
-        warnings: what sets its image apart from those of the training, a line each.
+        hints: what can be said about it; None if it failed.
     """
 
     name: str
     path: Path | None
     error: str | None
-    warnings: tuple[str, ...] = ()
+    hints: CaseHints | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What sets its image apart from those of the training, a line each."""
+        return () if self.hints is None else self.hints.warnings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +95,7 @@ def predict_folder(
     progress: Progress = silent,
     *,
     probabilities: bool = False,
+    uncertainty: bool = False,
     part: Part | None = None,
 ) -> list[Prediction]:
     """Segment the images of a folder, or a single one, with the best model there is.
@@ -101,6 +108,7 @@ def predict_folder(
         options: device and precision.
         progress: called after each case.
         probabilities: write them beside the label maps, too.
+        uncertainty: write maps of it, too.
         part: which of the cases; None for all.
 
     Returns:
@@ -118,7 +126,14 @@ def predict_folder(
     inputs: Inputs = predict_inputs(source, len(segmenter.channels))
     protect_inputs(inputs, output, segmenter)
     inputs = inputs if part is None else part.of(inputs)
-    return predict_cases(segmenter, inputs, output, progress, probabilities=probabilities)
+    return predict_cases(
+        segmenter,
+        inputs,
+        output,
+        progress,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+    )
 
 
 def predict_cases(
@@ -129,6 +144,7 @@ def predict_cases(
     *,
     again: bool = False,
     probabilities: bool = False,
+    uncertainty: bool = False,
     overlapping: bool = True,
 ) -> list[Prediction]:
     """Segment cases; one that cannot be read does not stop the others.
@@ -142,6 +158,7 @@ def predict_cases(
         progress: called after each case.
         again: make all label maps anew.
         probabilities: write them beside the label maps, too.
+        uncertainty: write maps of it, too.
         overlapping: prepare the next case and restore the last while the networks work, which
             takes the memory of up to three cases.
 
@@ -161,6 +178,7 @@ def predict_cases(
             paths=paths,
             target=_target(output, name, paths, segmenter),
             probabilities=_probabilities(output, name) if probabilities else None,
+            doubts=uncertainty_file(output, name, paths[0]) if uncertainty else None,
             known=known.get(name),
         )
         for name, paths in inputs
@@ -170,29 +188,29 @@ def predict_cases(
     for case in segmented(segmenter, cases, again=again, overlapping=overlapping):
         with noting_errors(case):
             _write(case, output)
-        failed = case.error is not None
-        predictions.append(
-            Prediction(
-                name=case.name,
-                path=None if failed else case.target,
-                error=case.error,
-                warnings=() if failed else case.warnings,
-            )
-        )
+        predictions.append(_outcome(case))
         progress(len(predictions), len(cases), case.name)
         case.label_map = None
     return predictions
 
 
 def _write(case: Case, output: Path) -> None:
-    """Write the label map of a case and note it, unless it failed or is kept."""
-    if case.label_map is None:
-        return
-    write_labels(case.target, case.label_map)
-    if case.probabilities is None and case.known is not None:
-        # Those of the label map before would be taken for this one's.
-        _probabilities(output, case.name).unlink(missing_ok=True)
-    note_case(output, case.name, CaseRecord(source=case.source))
+    """Write the label map of a case and note it, unless it failed or is as it was."""
+    if case.label_map is not None:
+        write_labels(case.target, case.label_map)
+        # What was made with the label map before would be taken for this one's.
+        if case.known is not None and case.probabilities is None:
+            _probabilities(output, case.name).unlink(missing_ok=True)
+        if case.doubts is None:
+            uncertainty_file(output, case.name, case.paths[0]).unlink(missing_ok=True)
+    if case.noted is not None and case.noted != case.known:
+        note_case(output, case.name, case.noted)
+
+
+def _outcome(case: Case) -> Prediction:
+    if case.error is not None or case.noted is None:
+        return Prediction(name=case.name, path=None, error=case.error)
+    return Prediction(name=case.name, path=case.target, error=None, hints=case.noted.hints)
 
 
 def _target(output: Path, name: str, paths: Sequence[Path], segmenter: Segmenter) -> Path:
