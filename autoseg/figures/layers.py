@@ -245,7 +245,7 @@ def _outlines(reference: Labels, prediction: Labels, num_classes: int) -> tuple[
 def _num_edges(reference: Labels, prediction: Labels, step: int) -> int:
     """Sides that voxels of different labels share."""
     coarse = (labels[::step, ::step] for labels in (reference, prediction))
-    return sum(np.count_nonzero(np.diff(c, axis=axis)) for c in coarse for axis in range(2))
+    return sum(int(np.count_nonzero(np.diff(c, axis=a))) for c in coarse for a in range(2))
 
 
 def _outline(inside: npt.NDArray[np.bool_], step: int = 1) -> str:
