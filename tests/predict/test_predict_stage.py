@@ -169,13 +169,13 @@ def test_a_probability_file_never_lies_without_its_whole(predictor, inputs, tmp_
     class Breaking(Counting):
         def forward(self, image):
             self.calls += 1
-            if self.calls > 1:
+            if self.calls > 4:
                 raise RuntimeError("gone")
             return torch.cat([image, -image, image - 1], dim=1)
 
-    (first, _) = predict_cases(
-        replace(predictor, networks=[Breaking()]), inputs, tmp_path / "out", probabilities=True
-    )
+    small = predictor.configuration.model_copy(update={"patch_size": (8, 16, 12)})
+    breaking = replace(predictor, networks=[Breaking()], configuration=small)
+    first, _ = predict_cases(breaking, inputs, tmp_path / "out", probabilities=True)
     assert first.error.endswith("RuntimeError: gone")
     assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == []
 
