@@ -34,7 +34,7 @@ def print_hints(cases: Sequence[Named]) -> None:
         _print_cases(cases)
     else:
         _print_summary(cases)
-    if any(hints.predicted_dice is not None for _, hints in cases):
+    if _is_predicted(cases):
         typer.echo("(predicted Dice: a guess without a reference; see predictions.json)")
 
 
@@ -44,6 +44,7 @@ def _print_cases(cases: Sequence[Named]) -> None:
     units = {_unit(h) for _, h in cases}
     unit = f" {units.pop()}" if len(units) == 1 else ""  # else every size tells its own
     header = ["case", *(f"{name}{unit}" for name in shown), *([] if shown else ["structures"])]
+    header += ["predicted Dice"] if _is_predicted(cases) else []
     rows: list[list[str]] = []
     for name, hints in cases:
         own = "" if unit else f" {_unit(hints)}"
@@ -51,9 +52,9 @@ def _print_cases(cases: Sequence[Named]) -> None:
         if not shown:
             present = sum(one.num_voxels > 0 for one in hints.structures.values())
             sizes = [f"{present} of {len(structures)}"]
-        rows.append([name, *sizes, number(hints.predicted_dice)])
-    print_table([*header, "predicted Dice"], rows)
-    if any("(" in cell for row in rows for cell in row[1:-1]):
+        rows.append([name, *sizes, number(hints.predicted_dice)][: len(header)])
+    print_table(header, rows)
+    if any("(" in cell for row in rows for cell in row[1:]):
         typer.echo("(in brackets: connected parts, where there are several)")
     for name, hints in cases:
         for line in _remarks(hints, tells_parts=not shown):
@@ -97,6 +98,10 @@ def _remarks(hints: CaseHints, *, tells_parts: bool) -> list[str]:
     if parts and tells_parts:
         lines.append(f"in several parts: {_named(parts)}")
     return lines
+
+
+def _is_predicted(cases: Sequence[Named]) -> bool:
+    return any(hints.predicted_dice is not None for _, hints in cases)
 
 
 def _unit(hints: CaseHints) -> str:

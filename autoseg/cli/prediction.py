@@ -18,6 +18,13 @@ from autoseg.cli.options import (
     WorkspaceOption,
     find_place,
 )
+from autoseg.cli.prediction_options import (
+    FastOption,
+    NumPartsOption,
+    PartOption,
+    ProbabilitiesOption,
+    parse_part,
+)
 from autoseg.core.words import counted
 
 if TYPE_CHECKING:
@@ -33,7 +40,12 @@ def predict(
     ],
     configuration: Annotated[
         str | None,
-        typer.Option("-c", "--configuration", metavar="NAME", help="The best one by default."),
+        typer.Option(
+            "-c",
+            "--configuration",
+            metavar="NAME",
+            help="The selected or the best by default; 2d,3d_fullres: both together.",
+        ),
     ] = None,
     folds: Annotated[
         str | None,
@@ -52,6 +64,10 @@ def predict(
         bool,
         typer.Option("--uncertainty", help="Write a map of how undecided the networks were, too."),
     ] = False,
+    save_probabilities: ProbabilitiesOption = False,
+    fast: FastOption = False,
+    num_parts: NumPartsOption = None,
+    part: PartOption = None,
     task: TaskOption = None,
     workspace: WorkspaceOption = None,
     device: DeviceOption = "auto",
@@ -66,12 +82,25 @@ def predict(
 
     place = None if model is not None else find_place(workspace, task).task
     choice = ModelChoice(
-        bundle=model, configuration=configuration, run=run, folds=_fold_names(folds)
+        bundle=model,
+        configuration=configuration,
+        run=run,
+        folds=_fold_names(folds),
+        fast=fast,
     )
+    share = parse_part(part, num_parts)
     options = PredictOptions(device=device, precision=precision)
     with progress_bar("segmenting", quiet) as progress:
         predictions = predict_folder(
-            place, source, output, choice, options, progress, uncertainty=uncertainty
+            place,
+            source,
+            output,
+            choice,
+            options,
+            progress,
+            probabilities=save_probabilities,
+            uncertainty=uncertainty,
+            part=share,
         )
     _report_predictions(predictions, output, quiet)
 

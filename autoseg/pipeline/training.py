@@ -20,7 +20,7 @@ from autoseg.io.task import (
     no_such_fold,
     planned_configuration,
 )
-from autoseg.io.workspace import EVERYTHING, TaskFolder, Workspace
+from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder, Workspace
 from autoseg.pipeline.data import plan_folder
 
 if TYPE_CHECKING:
@@ -136,11 +136,7 @@ def _score_held_out(
     where = (request.plan, request.configuration, request.run, request.fold)
     planned_configuration(load_plan(task, request.plan), request.configuration)
     folder = task.fold_folder(*where)
-    if not folder.is_finished:
-        raise WorkspaceError(
-            f"{request.configuration} {request.fold} is not trained yet",
-            remedy=f"run: autoseg train {request.configuration} {request.fold}",
-        )
+    check_trained(folder)
     report_file = task.report_file(*where)
     dataset = load_dataset(task)
     # Not than the model file, in which it is noted what the report shows.
@@ -154,6 +150,19 @@ def _score_held_out(
     return report
 
 
+def check_trained(folder: FoldFolder) -> None:
+    """Refuse a fold whose training has not come to its end.
+
+    Raises:
+        WorkspaceError: if it has not.
+    """
+    if not folder.is_finished:
+        raise WorkspaceError(
+            f"{folder.configuration} {folder.fold} is not trained yet",
+            remedy=f"run: autoseg train {folder.configuration} {folder.fold}",
+        )
+
+
 def predict_held_out(
     task: TaskFolder,
     request: TrainRequest,
@@ -161,6 +170,7 @@ def predict_held_out(
     *,
     again: bool = False,
     names: Sequence[str] | None = None,
+    fast: bool = False,
 ) -> list[Pair]:
     """Predict the held-out cases of a trained fold from their raw files, as ``predict`` would.
 
@@ -173,6 +183,7 @@ def predict_held_out(
         progress: called after every case.
         again: make all label maps anew.
         names: only these cases; None for all it held out.
+        fast: as ``predict --fast`` does, into a folder of their own.
 
     Returns:
         Label maps with their references.
@@ -198,8 +209,8 @@ def predict_held_out(
         )
     inputs = [(name, dataset.image_paths(dataset.case(name))) for name in held_out]
     options = PredictOptions(device=request.device, precision=request.precision)
-    predictor = load_predictor([folder.bundle], options)
-    output = task.predictions(*where)
+    predictor = load_predictor([folder.bundle], options.in_haste() if fast else options)
+    output = task.fast(*where) if fast else task.predictions(*where)
     predictions = predict_cases(predictor, inputs, output, progress, again=again)
     _refuse_failed([f"{p.name}: {p.error}" for p in predictions if p.error is not None])
     return [

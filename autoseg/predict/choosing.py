@@ -165,6 +165,8 @@ def fast_cost(task: TaskFolder, one: Candidate) -> str:
     usual, fast = _dice(task.report_file(*where)), _dice(task.fast_report_file(*where))
     if usual is not None and fast is not None:
         return f"Dice {fast:.3f} on the cases {one.folds[0]} held out, {usual:.3f} without --fast"
+    if fast is not None:
+        return f"Dice {fast:.3f} on the cases {one.folds[0]} held out; without, they are not scored"
     if one.folds[0] == EVERYTHING:
         return "what it costs is not known: no cases were held out"
     flags = "".join(

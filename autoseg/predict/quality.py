@@ -154,9 +154,7 @@ def _means(case: ScoredCase, quality: QualityModel) -> tuple[float, float] | Non
     return fmean(predicted), fmean(true)
 
 
-def _mean_guess(
-    found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]
-) -> list[float]:
+def _mean_guess(found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]) -> list[float]:
     """Mean Dice of the structures that are calibrated, over the cases calibrated on."""
     return [
         fmean(_known(name, fitted, one.calibrations[0].signals)[1])

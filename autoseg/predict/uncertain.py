@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.core.geometry import Geometry, Shape
-from autoseg.core.image import Image, LabelMap
-from autoseg.core.progress import Progress, silent
-from autoseg.imaging.decide import indices_from
+from autoseg.core.image import Image
 from autoseg.imaging.entropy import uncertainty
 from autoseg.imaging.operators import Floats
 from autoseg.io.formats import suffix_of
 from autoseg.io.images import write_image
-from autoseg.predict.segmenter import Segmenter
 
 FOLDER = "uncertainty"
 """Beside the label maps: a folder of its own is never read as label maps or images."""
@@ -54,32 +51,6 @@ class UncertaintyMap:
     def image(self, geometry: Geometry) -> Image:
         """The map so far: 0 where all is certain, 1 where nothing is."""
         return Image(array=self._array[None], geometry=geometry)
-
-
-def segment_with_uncertainty(
-    segmenter: Segmenter, image: Image, progress: Progress = silent
-) -> tuple[LabelMap, Image]:
-    """Segment an image and see where that was doubtful, in one go.
-
-    Args:
-        segmenter: the models.
-        image: raw intensities, the channels in the order of training.
-        progress: called after each tile.
-
-    Returns:
-        The label map, and the uncertainty of each voxel before anything was cleaned up, 0 to 1.
-
-    Raises:
-        DataError: if the image does not have the model's channels.
-    """
-    slabs = segmenter.probability_slabs(image, progress)
-    shape, labels = image.geometry.shape, segmenter.labels
-    doubts = UncertaintyMap(shape, slabs.axis, labels.has_regions)
-    indices = np.empty(shape, dtype=np.int16)
-    along = np.moveaxis(indices, slabs.axis, 0)
-    for rows, slab in doubts.watch(slabs):
-        along[rows] = indices_from(slab, labels)
-    return segmenter.label_map(image, indices), doubts.image(image.geometry)
 
 
 def uncertainty_file(output: Path, name: str, image: Path) -> Path:

@@ -47,8 +47,8 @@ def test_many_structures_are_counted(capsys):
     some["organ5"] = structure(num_components=2)
     lines = printed(capsys, ("a", case(**some)))
     assert [line.split() for line in lines] == [
-        ["case", "structures", "predicted", "Dice"],
-        ["a", "6", "of", "7", "-"],
+        ["case", "structures"],
+        ["a", "6", "of", "7"],
         ["a:", "in", "several", "parts:", "organ5", "(2)"],
     ]
 

@@ -9,12 +9,16 @@ from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Plan
+from autoseg.errors import AutosegError
 from autoseg.io import artifacts
 from autoseg.io.images import read_labels, write_image
 from autoseg.io.task import load_dataset
 from autoseg.networks.precision import Precision
 from autoseg.predict.predictor import Predictor
-from autoseg.predict.stage import predict_cases
+from autoseg.predict.record import load_record
+from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.stage import Part, predict_cases
+from autoseg.predict.unlike import Seen
 
 
 class Counting(torch.nn.Module):
@@ -121,3 +125,143 @@ def test_values_the_images_format_cannot_hold_are_written_as_nifti(predictor, tm
     (prediction,) = predict_cases(huge, [("a", (tmp_path / "a.gipl",))], tmp_path / "out")
 
     assert prediction.path == tmp_path / "out" / "a.nii.gz"
+
+
+def test_probabilities_are_written_beside_and_missing_ones_are_made(predictor, inputs, tmp_path):
+    out = tmp_path / "out"
+    predict_cases(predictor, inputs, out)
+    made = calls(predictor)
+    first, _ = predict_cases(predictor, inputs, out, probabilities=True)
+    assert calls(predictor) == 2 * made
+    predict_cases(predictor, inputs, out, probabilities=True)
+    predict_cases(predictor, inputs, out)
+    assert calls(predictor) == 2 * made
+
+    image = toy_case(0)[0]
+    slabs = Segmenter(predictors=(predictor,)).probability_slabs(image)
+    expected = np.zeros((3, *image.geometry.shape))
+    for rows, slab in slabs:
+        np.moveaxis(expected, slabs.axis + 1, 1)[:, rows] = slab
+    stored = np.load(out / "0.npz")
+    assert stored.files == ["background", "shell", "core"]
+    for name, values in zip(stored.files, expected, strict=True):
+        np.testing.assert_allclose(stored[name] / 255, values, atol=0.5 / 255 + 1e-5)
+    assert np.isin(read_labels(first.path).array, (0, 1, 2)).all()
+
+
+def test_probabilities_of_an_earlier_label_map_do_not_stay(predictor, inputs, tmp_path):
+    out = tmp_path / "out"
+    predict_cases(predictor, inputs, out, probabilities=True)
+    predict_cases(replace(predictor, identity="second"), inputs, out)
+    assert not (out / "0.npz").exists()
+
+
+def test_probabilities_are_smaller_than_a_quarter_of_zipped_floats(predictor, inputs, tmp_path):
+    predict_cases(predictor, inputs, tmp_path / "out", probabilities=True)
+    slabs = Segmenter(predictors=(predictor,)).probability_slabs(toy_case(0)[0])
+    whole = np.concatenate([np.moveaxis(s, 1, slabs.axis + 1) for _, s in slabs], slabs.axis + 1)
+    np.savez_compressed(tmp_path / "floats.npz", probabilities=whole)
+    size = (tmp_path / "out" / "0.npz").stat().st_size
+    assert size < (tmp_path / "floats.npz").stat().st_size / 4
+
+
+def test_a_probability_file_never_lies_without_its_whole(predictor, inputs, tmp_path):
+    class Breaking(Counting):
+        def forward(self, image):
+            self.calls += 1
+            if self.calls > 4:
+                raise RuntimeError("gone")
+            return torch.cat([image, -image, image - 1], dim=1)
+
+    small = predictor.configuration.model_copy(update={"patch_size": (8, 16, 12)})
+    breaking = replace(predictor, networks=[Breaking()], configuration=small)
+    first, _ = predict_cases(breaking, inputs, tmp_path / "out", probabilities=True)
+    assert first.error.endswith("RuntimeError: gone")
+    assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == []
+
+
+def test_steps_one_after_the_other_make_the_same(predictor, inputs, tmp_path):
+    predict_cases(predictor, inputs, tmp_path / "together")
+    predict_cases(predictor, inputs, tmp_path / "apart", overlapping=False)
+    for name in ("0.nii.gz", "1.nii.gz"):
+        together = read_labels(tmp_path / "together" / name).array
+        np.testing.assert_array_equal(together, read_labels(tmp_path / "apart" / name).array)
+
+
+def test_cases_stand_alone_and_keep_their_order(predictor, inputs, tmp_path):
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    flat = toy_case(2)[0]
+    write_image(tmp_path / "empty.nii.gz", replace(flat, array=np.zeros_like(flat.array)))
+    several = [
+        inputs[0],
+        ("broken", (tmp_path / "broken.nii.gz",)),
+        ("empty", (tmp_path / "empty.nii.gz",)),
+        ("double", inputs[0][1] * 2),
+        inputs[1],
+    ]
+    known = replace(
+        predictor,
+        seen=Seen(
+            min_spacing=(2.5, 1.25, 1.0),
+            max_spacing=(2.5, 1.25, 1.25),
+            channels=("MRI",),
+            intensities=(None,),
+        ),
+    )
+    found = predict_cases(known, several, tmp_path / "out")
+    assert [one.name for one in found] == ["0", "broken", "empty", "double", "1"]
+    assert [one.error is None for one in found] == [True, False, False, False, True]
+    assert found[1].error.startswith(str(tmp_path / "broken.nii.gz"))
+    assert found[2].error == (
+        f"{tmp_path / 'empty.nii.gz'}: every voxel has the value 0: there is nothing to segment; "
+        "look at the file"
+    )
+    assert found[3].error == (
+        f"{inputs[0][1][0]}: has 2 channels, the model needs 1: MRI; a fourth axis counts as "
+        "channels: write one file per time point"
+    )
+
+
+def test_an_image_unlike_those_of_the_training_is_predicted_with_a_warning(
+    predictor, inputs, tmp_path
+):
+    seen = Seen(
+        min_spacing=(2.5, 0.25, 1.0),
+        max_spacing=(2.5, 0.5, 1.25),
+        channels=("MRI",),
+        intensities=(None,),
+    )
+    first, _ = predict_cases(replace(predictor, seen=seen), inputs, tmp_path / "out")
+    assert first.error is None
+    (line,) = first.warnings
+    assert line.endswith("the model knows nothing like it along y")
+    again, _ = predict_cases(replace(predictor, seen=seen), inputs, tmp_path / "out")
+    assert again.warnings == first.warnings
+    assert load_record(tmp_path / "out").cases["0"].hints.warnings == first.warnings
+
+
+def test_an_interrupt_ends_at_once_and_keeps_what_is_done(predictor, inputs, tmp_path):
+    def interrupt(done, total, note="", **_):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_cases(predictor, inputs, tmp_path / "out", interrupt)
+    assert list(load_record(tmp_path / "out").cases) == ["0"]
+    found = predict_cases(predictor, inputs, tmp_path / "out")
+    assert [one.error for one in found] == [None, None]
+
+
+def test_parts_are_all_cases_each_once_and_share_a_record(predictor, inputs, tmp_path):
+    parts = [Part(number=number, count=2) for number in (0, 1)]
+    assert [[name for name, _ in part.of(inputs)] for part in parts] == [["0"], ["1"]]
+    for part in parts:
+        predict_cases(predictor, part.of(inputs), tmp_path / "out")
+    assert sorted(load_record(tmp_path / "out").cases) == ["0", "1"]
+    assert list(Part(number=4, count=5).of(inputs)) == []
+
+
+@pytest.mark.parametrize(("number", "count"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_part_that_does_not_exist_is_refused(number, count):
+    with pytest.raises(AutosegError, match=r"does not exist; parts count from 0"):
+        Part(number=number, count=count)
