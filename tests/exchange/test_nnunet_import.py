@@ -183,6 +183,8 @@ def test_a_model_without_mirroring_is_not_mirrored(workspace, write):
     done = import_models(workspace, write(inference_allowed_mirroring_axes=None))
 
     assert done.folds[0].mirror_axes == ()
+    model = bundle.load_model(done.folds[0].folder.bundle)
+    assert model.training.mirror_axes == model.configuration.training.mirror_axes == ()
 
 
 def test_the_folders_name_tells_what_an_old_checkpoint_leaves_out(workspace, results, tmp_path):
