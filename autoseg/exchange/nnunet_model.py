@@ -106,16 +106,17 @@ def model_of(
         reason = peer.plans.left_out.get(name, "it is not in the plan")
         raise ArtifactError(f"configurations.{name}: {reason}", place=peer.plans.file)
     axes = tuple(axis for axis in checkpoint.mirror_axes if axis < planned.dimensions)
-    training = planned.training.model_copy(
-        update={"mirror_axes": axes, "epochs": checkpoint.epochs}
-    )
+    mirrored = planned.training.model_copy(update={"mirror_axes": axes})
+    # What keeps the model's plan for other data mirrors what the model did.
+    own = {name: planned.model_copy(update={"training": mirrored})}
+    plan = plan.model_copy(update={"configurations": plan.configurations | own})
     return Model(
         task=task,
         run=run,
         channels=peer.channels,
         labels=peer.labels,
         plan=plan,
-        training=training,
+        training=mirrored.model_copy(update={"epochs": checkpoint.epochs}),
         held_out=fold.held_out,
         members=(Member(configuration=name, fold=fold.name, weights="weights.safetensors"),),
         min_spacing=peer.min_spacing,
