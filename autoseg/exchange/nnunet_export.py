@@ -142,7 +142,7 @@ def export_to_nnunet(bundles: Sequence[Path], folder: Path) -> ForNnunet:
         if target.exists():
             remedy = "name another folder, or take it away"
             raise AutosegError("exists already", place=target, remedy=remedy)
-    files = _side_files(newest, name)
+    files = _side_files(newest, sources, name)
     for key, members in by_configuration.items():
         with atomic.atomic_folder(targets[key]) as partial:
             _write_folder(partial, members, files)
@@ -229,26 +229,29 @@ def _predicted(model: Model, configuration: str) -> tuple[object, ...]:
     return (model.plan.recipe(configuration), planned.patch_size, planned.network)
 
 
-def _side_files(source: _Source, name: str) -> dict[str, Json]:
+def _side_files(source: _Source, sources: Sequence[_Source], name: str) -> dict[str, Json]:
     """The JSON files of a model folder; more of them is known while the task is around."""
-    fingerprint, num_cases, ending = _task_of(source)
-    ending = file_ending(source.model, ending)
-    return {
+    known = (_task_of(each) for each in sources)
+    fingerprint, num_cases, raw_ending = next(filter(None, known), (None, None, None))
+    ending = file_ending(source.model, raw_ending)
+    files = {
         "plans.json": plans_json(source.model, name, ending, fingerprint),
         "dataset.json": dataset_json(source.model, num_cases, ending),
-        "dataset_fingerprint.json": fingerprint_json(source.model, fingerprint),
     }
+    if fingerprint is not None:
+        files["dataset_fingerprint.json"] = fingerprint_json(source.model, fingerprint)
+    return files
 
 
-def _task_of(source: _Source) -> tuple[Fingerprint | None, int | None, str | None]:
+def _task_of(source: _Source) -> tuple[Fingerprint | None, int, str | None] | None:
     """Measurements, number of cases and ending of images, where the model lies in its task."""
     parents = source.bundle.resolve().parents
     task = TaskFolder(parents[5]) if len(parents) > 5 else None
     if task is None or parents[4] != task.models or not task.exists:
-        return None, None, None
+        return None
     dataset = load_dataset(task)
     if dataset.labels != source.model.labels:
-        return None, None, None
+        return None
     ending = formats.suffix_of(dataset.cases[0].images[0]) if dataset.cases else None
     return known_fingerprint(task), len(dataset.cases), ending
 

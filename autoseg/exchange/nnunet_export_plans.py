@@ -137,15 +137,13 @@ def dataset_json(model: Model, num_cases: int | None, ending: str) -> Json:
     return content if num_cases is None else content | {"numTraining": num_cases}
 
 
-def fingerprint_json(model: Model, fingerprint: Fingerprint | None) -> Json:
-    """The content of ``dataset_fingerprint.json``; without measurements it lists no case."""
-    cases = () if fingerprint is None else fingerprint.cases
-    size = 1.0 if fingerprint is None else fingerprint.median_relative_size
+def fingerprint_json(model: Model, fingerprint: Fingerprint) -> Json:
+    """The content of ``dataset_fingerprint.json``."""
     return {
         "foreground_intensity_properties_per_channel": _intensities(model.plan.intensities),
-        "median_relative_size_after_cropping": size,
-        "shapes_after_crop": [list(case.shape) for case in cases],
-        "spacings": [list(case.spacing) for case in cases],
+        "median_relative_size_after_cropping": fingerprint.median_relative_size,
+        "shapes_after_crop": [list(case.shape) for case in fingerprint.cases],
+        "spacings": [list(case.spacing) for case in fingerprint.cases],
     }
 
 

@@ -180,9 +180,9 @@ def test_a_model_away_from_its_task_is_written_with_what_it_knows(task, tmp_path
     shutil.copytree(made.parent, tmp_path / "elsewhere")
     (folder,) = export_to_nnunet([tmp_path / "elsewhere/bundle.json"], tmp_path / "out").folders
     assert "numTraining" not in json.loads((folder / "dataset.json").read_text())
-    fingerprint = json.loads((folder / "dataset_fingerprint.json").read_text())
-    assert fingerprint["spacings"] == []
-    assert fingerprint["foreground_intensity_properties_per_channel"]["0"]["mean"] > 0
+    assert not (folder / "dataset_fingerprint.json").exists()
+    plans = json.loads((folder / "plans.json").read_text())
+    assert plans["foreground_intensity_properties_per_channel"]["0"]["mean"] > 0
 
 
 def test_a_cascade_brings_its_previous_stage_along(task, tmp_path):
