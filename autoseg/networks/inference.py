@@ -1,0 +1,171 @@
+"""What computes predictions fast on a device: torch or OpenVINO, and in which number format."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autoseg.networks.compiled import CompiledNetwork, ConversionError, is_installed
+from autoseg.networks.precision import (
+    DtypeName,
+    Precision,
+    autocast,
+    choose,
+    least_seconds,
+    place,
+)
+from autoseg.networks.unet import ConvBlock
+
+logger = logging.getLogger(__name__)
+
+TYPICAL_GAIN = "{gain}"
+"""How much faster OpenVINO computes a large network, where nothing was measured here."""
+
+_WORTHWHILE_SPEEDUP = 1.2
+_PROBE_SIZE = {2: 256, 3: 40}
+
+
+class Shaped(Protocol):
+    """What is known of a network without the network: see ``NetworkSpec``."""
+
+    @property
+    def downsampling(self) -> tuple[int, ...]:
+        """Product of all strides per axis."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """How a device computes predictions.
+
+    Attributes:
+        precision: of torch.
+        openvino: number format of OpenVINO where it computes; None where torch does.
+        reason: in a sentence without a full stop.
+        gain: how much faster OpenVINO was than torch here; None if it was not measured.
+    """
+
+    precision: Precision
+    openvino: DtypeName | None = None
+    reason: str
+    gain: float | None = None
+
+
+@cache
+def choose_inference(
+    device: torch.device, requested: str = "auto", dimensions: int = 3
+) -> Inference:
+    """Choose what computes predictions; measured once per process where it varies.
+
+    Args:
+        device: where the network will run.
+        requested: as ``choose`` takes it.
+        dimensions: 2 or 3, of the network's convolutions.
+
+    Raises:
+        UnknownNameError: if ``requested`` is not a precision.
+        AutosegError: if the device cannot compute in it.
+    """
+    precision, reason = choose(device, requested, dimensions)
+    if device.type != "cpu" or not is_installed():
+        return Inference(precision=precision, reason=reason)
+    dtypes: tuple[DtypeName, ...] = ("float32", "bfloat16")
+    if requested != "auto":
+        dtypes = (precision.dtype,)
+    return _compared(precision, reason, dtypes, dimensions)
+
+
+def make_ready(
+    network: nn.Module, inference: Inference, spec: Shaped, num_inputs: int
+) -> nn.Module:
+    """Give a network to what computes it.
+
+    Args:
+        network: in float32 on its device, without deep supervision; not to be changed later.
+        inference: how.
+        spec: its shape.
+        num_inputs: channels it takes.
+
+    Returns:
+        What takes and returns the same batches: the network itself where torch computes.
+    """
+    if inference.openvino is None:
+        return network
+    try:
+        return _compiled(network, inference.openvino, spec.downsampling, num_inputs)
+    except ConversionError as error:
+        logger.warning("OpenVINO cannot take over the network, torch computes: %s", error)
+        return network
+
+
+def _compiled(
+    network: nn.Module, dtype: DtypeName, downsampling: Sequence[int], num_inputs: int
+) -> CompiledNetwork:
+    # The smallest patch whose coarsest features are more than one voxel, which has no variance.
+    *others, last = downsampling
+    return CompiledNetwork(network.eval(), dtype, (1, num_inputs, *others, 2 * last))
+
+
+def _compared(
+    precision: Precision, reason: str, dtypes: Sequence[DtypeName], dimensions: int
+) -> Inference:
+    """Time OpenVINO on a small block beside torch as it was chosen."""
+    blocks = _blocks(dimensions)
+    batch = torch.randn(1, 32, *(_PROBE_SIZE[dimensions],) * dimensions)
+    passes: dict[DtypeName | None, Callable[[], object]] = {}
+    try:
+        for dtype in dtypes:
+            compiled = _compiled(blocks, dtype, (4,) * dimensions, 32)
+            passes[dtype] = _pass(compiled, batch)
+    except ConversionError as error:
+        logger.warning("OpenVINO does not work here, torch computes: %s", error)
+        return Inference(precision=precision, reason=reason)
+    passes[None] = _pass(_placed(deepcopy(blocks), precision, dimensions), batch, precision)
+    for run in passes.values():
+        run()
+    seconds = least_seconds(passes)
+    of_torch = seconds.pop(None)
+    best = min(seconds, key=lambda dtype: seconds[dtype])
+    if seconds.get("float32", of_torch) < _WORTHWHILE_SPEEDUP * seconds[best]:
+        best = "float32"
+    gain = of_torch / seconds[best]
+    taken = best if gain >= _WORTHWHILE_SPEEDUP else None
+    timings = ", ".join(f"{dtype} {1000 * s:.0f} ms" for dtype, s in seconds.items())
+    return Inference(
+        precision=precision,
+        openvino=taken,
+        reason=f"{'OpenVINO' if taken else 'torch'} predicts: a test block takes OpenVINO "
+        f"{timings}, torch {precision.dtype} {1000 * of_torch:.0f} ms",
+        gain=gain,
+    )
+
+
+def _blocks(dimensions: int) -> nn.Module:
+    kernel, stride = (3,) * dimensions, (1,) * dimensions
+    with torch.random.fork_rng(devices=[]):
+        return nn.Sequential(*(ConvBlock(32, 32, kernel, stride) for _ in range(2))).eval()
+
+
+def _placed(network: nn.Module, precision: Precision, dimensions: int) -> nn.Module:
+    place(network, precision, torch.device("cpu"), dimensions)
+    return network
+
+
+def _pass(
+    network: nn.Module, batch: Tensor, precision: Precision | None = None
+) -> Callable[[], object]:
+    given = precision or Precision()
+    laid_out = batch.contiguous(memory_format=given.memory_format(batch.ndim - 2))
+
+    def run() -> object:
+        with torch.inference_mode(), autocast(given, batch.device):
+            return network(laid_out)
+
+    return run
