@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from autoseg.core.plan import NetworkSpec
+from autoseg.networks.build import build_network
 from autoseg.networks.compiled import CompiledNetwork, ConversionError, is_installed
 from autoseg.networks.precision import (
     DtypeName,
@@ -21,24 +22,14 @@ from autoseg.networks.precision import (
     least_seconds,
     place,
 )
-from autoseg.networks.unet import ConvBlock
 
 logger = logging.getLogger(__name__)
 
-TYPICAL_GAIN = "{gain}"
-"""How much faster OpenVINO computes a large network, where nothing was measured here."""
-
-_WORTHWHILE_SPEEDUP = 1.2
-_PROBE_SIZE = {2: 256, 3: 40}
-
-
-class Shaped(Protocol):
-    """What is known of a network without the network: see ``NetworkSpec``."""
-
-    @property
-    def downsampling(self) -> tuple[int, ...]:
-        """Product of all strides per axis."""
-        ...
+# What is not faster is not worth the seconds that a conversion takes, nor float32's digits.
+_WORTHWHILE_GAIN = 1.1
+_WORTHWHILE_ROUNDING = 1.2
+_PROBE_SIZE = {2: 256, 3: 48}
+_PROBE_FEATURES = (32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +74,7 @@ def choose_inference(
 
 
 def make_ready(
-    network: nn.Module, inference: Inference, spec: Shaped, num_inputs: int
+    network: nn.Module, inference: Inference, spec: NetworkSpec, num_inputs: int
 ) -> nn.Module:
     """Give a network to what computes it.
 
@@ -116,41 +107,54 @@ def _compiled(
 def _compared(
     precision: Precision, reason: str, dtypes: Sequence[DtypeName], dimensions: int
 ) -> Inference:
-    """Time OpenVINO on a small block beside torch as it was chosen."""
-    blocks = _blocks(dimensions)
-    batch = torch.randn(1, 32, *(_PROBE_SIZE[dimensions],) * dimensions)
+    """Time OpenVINO on a small U-Net beside torch as it was chosen."""
+    network, spec = _small_network(dimensions)
+    batch = torch.zeros(1, 1, *(_PROBE_SIZE[dimensions],) * dimensions)
     passes: dict[DtypeName | None, Callable[[], object]] = {}
     try:
         for dtype in dtypes:
-            compiled = _compiled(blocks, dtype, (4,) * dimensions, 32)
-            passes[dtype] = _pass(compiled, batch)
+            passes[dtype] = _pass(_compiled(network, dtype, spec.downsampling, 1), batch)
     except ConversionError as error:
         logger.warning("OpenVINO does not work here, torch computes: %s", error)
         return Inference(precision=precision, reason=reason)
-    passes[None] = _pass(_placed(deepcopy(blocks), precision, dimensions), batch, precision)
+    passes[None] = _pass(_placed(deepcopy(network), precision, dimensions), batch, precision)
     for run in passes.values():
         run()
-    seconds = least_seconds(passes)
+    return _faster(precision, least_seconds(passes))
+
+
+def _faster(precision: Precision, seconds: dict[DtypeName | None, float]) -> Inference:
+    """Choose by the seconds of a pass: of OpenVINO by number format, of torch for None."""
     of_torch = seconds.pop(None)
-    best = min(seconds, key=lambda dtype: seconds[dtype])
-    if seconds.get("float32", of_torch) < _WORTHWHILE_SPEEDUP * seconds[best]:
-        best = "float32"
+    best = min((s, dtype) for dtype, s in seconds.items() if dtype is not None)[1]
+    if seconds.get("float32", of_torch) < _WORTHWHILE_ROUNDING * seconds[best]:
+        best = "float32" if "float32" in seconds else best
     gain = of_torch / seconds[best]
-    taken = best if gain >= _WORTHWHILE_SPEEDUP else None
+    takes_over = gain >= _WORTHWHILE_GAIN
     timings = ", ".join(f"{dtype} {1000 * s:.0f} ms" for dtype, s in seconds.items())
     return Inference(
         precision=precision,
-        openvino=taken,
-        reason=f"{'OpenVINO' if taken else 'torch'} predicts: a test block takes OpenVINO "
+        openvino=best if takes_over else None,
+        reason=f"{'OpenVINO' if takes_over else 'torch'} predicts: a test network takes OpenVINO "
         f"{timings}, torch {precision.dtype} {1000 * of_torch:.0f} ms",
         gain=gain,
     )
 
 
-def _blocks(dimensions: int) -> nn.Module:
-    kernel, stride = (3,) * dimensions, (1,) * dimensions
+def _small_network(dimensions: int) -> tuple[nn.Module, NetworkSpec]:
+    stages = len(_PROBE_FEATURES)
+    stride, kernel = (2,) * dimensions, (3,) * dimensions
+    spec = NetworkSpec(
+        architecture="unet",
+        features_per_stage=_PROBE_FEATURES,
+        strides=((1,) * dimensions, *(stride,) * (stages - 1)),
+        kernel_sizes=(kernel,) * stages,
+        blocks_per_stage=(2,) * stages,
+        decoder_blocks_per_stage=(2,) * (stages - 1),
+    )
+    # Whoever draws random numbers later must not notice.
     with torch.random.fork_rng(devices=[]):
-        return nn.Sequential(*(ConvBlock(32, 32, kernel, stride) for _ in range(2))).eval()
+        return build_network(spec, 1, 3, deep_supervision=False).eval(), spec
 
 
 def _placed(network: nn.Module, precision: Precision, dimensions: int) -> nn.Module:
