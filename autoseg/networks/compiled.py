@@ -1,17 +1,19 @@
-"""Networks computed by OpenVINO, where it is installed: on CPUs faster than torch."""
+"""Networks computed by OpenVINO instead of torch, on CPUs; nothing here is told to anybody."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,20 @@ logger = logging.getLogger(__name__)
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _LARGEST_DIFFERENCE = 0.01
 _TELEMETRY = "openvino_telemetry"
+
+
+class _Model(Protocol):
+    """What OpenVINO made of a network."""
+
+    def reshape(self, shape: object) -> None: ...
+
+
+class _Compiled(Protocol):
+    """The same, ready for batches of one shape."""
+
+    def __call__(
+        self, inputs: Sequence[npt.NDArray[np.float32]]
+    ) -> Mapping[int, npt.NDArray[np.float32]]: ...
 
 
 class ConversionError(Exception):
@@ -47,6 +63,9 @@ class CompiledNetwork(nn.Module):
         dtype: number format, float32 or bfloat16.
         example: shape of a small batch, ``(1, channels, *size)``.
 
+    Attributes:
+        dtype: number format.
+
     Raises:
         ConversionError: if the network cannot be converted, or the result computes otherwise.
     """
@@ -55,8 +74,8 @@ class CompiledNetwork(nn.Module):
         super().__init__()
         # Hidden from torch: the model reads the weights where they lie, so nobody may move them.
         self._source = [network]
-        self._dtype: DtypeName = dtype
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        self.dtype: DtypeName = dtype
+        self._compiled: dict[tuple[int, ...], _Compiled | None] = {}
         try:
             self._decoder, self._model = _convert(network, example)
             difference = _difference(network, self._model, example)
@@ -92,9 +111,9 @@ class CompiledNetwork(nn.Module):
             return self.network(sample)
         return _infer(compiled, sample)
 
-    def _compile(self, shape: tuple[int, ...]) -> Any | None:
+    def _compile(self, shape: tuple[int, ...]) -> _Compiled | None:
         try:
-            return _compile(self._model, shape, self._dtype)
+            return _compile(self._model, shape, self.dtype)
         except Exception as error:  # whatever the compiler stumbles over
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             logger.warning("OpenVINO cannot compile the network, torch computes: %s", reason[:200])
@@ -105,10 +124,8 @@ class CompiledNetwork(nn.Module):
 def _openvino() -> ModuleType:
     """The library, imported so that it tells nobody about it."""
     with _without_telemetry():
-        import openvino
-        import openvino.frontend.pytorch.ts_decoder
-
-        return openvino
+        import_module("openvino.frontend.pytorch.ts_decoder")
+        return import_module("openvino")
 
 
 @contextmanager
@@ -127,7 +144,7 @@ def _without_telemetry() -> Iterator[None]:
         del sys.modules[_TELEMETRY]
 
 
-def _convert(network: nn.Module, example: tuple[int, ...]) -> tuple[Any, Any]:
+def _convert(network: nn.Module, example: tuple[int, ...]) -> tuple[object, _Model]:
     """The network as a model of OpenVINO, for batches of any size, after what holds its weights.
 
     The library's ``convert_model`` does the same and reports it to its makers.
@@ -141,7 +158,7 @@ def _convert(network: nn.Module, example: tuple[int, ...]) -> tuple[Any, Any]:
         return decoder, frontend.convert(frontend.load(decoder))
 
 
-def _difference(network: nn.Module, model: Any, example: tuple[int, ...]) -> float:
+def _difference(network: nn.Module, model: _Model, example: tuple[int, ...]) -> float:
     """Largest difference from torch on a batch of another size, as a share of the range.
 
     A network that does something else for another size cannot be traced; this finds it out.
@@ -155,7 +172,7 @@ def _difference(network: nn.Module, model: Any, example: tuple[int, ...]) -> flo
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
 
 
-def _compile(model: Any, shape: tuple[int, ...], dtype: DtypeName) -> Any:
+def _compile(model: _Model, shape: tuple[int, ...], dtype: DtypeName) -> _Compiled:
     openvino = _openvino()
     model.reshape(openvino.PartialShape(list(shape)))
     options = {
@@ -166,6 +183,6 @@ def _compile(model: Any, shape: tuple[int, ...], dtype: DtypeName) -> Any:
     return openvino.Core().compile_model(model, "CPU", options)
 
 
-def _infer(compiled: Any, sample: Tensor) -> Tensor:
+def _infer(compiled: _Compiled, sample: Tensor) -> Tensor:
     results = compiled([np.ascontiguousarray(sample.numpy())])
     return torch.from_numpy(results[0])

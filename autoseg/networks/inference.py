@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -125,13 +126,14 @@ def _compared(
 
 def _faster(precision: Precision, seconds: dict[DtypeName | None, float]) -> Inference:
     """Choose by the seconds of a pass: of OpenVINO by number format, of torch for None."""
-    of_torch = seconds.pop(None)
-    best = min((s, dtype) for dtype, s in seconds.items() if dtype is not None)[1]
-    if seconds.get("float32", of_torch) < _WORTHWHILE_ROUNDING * seconds[best]:
-        best = "float32" if "float32" in seconds else best
-    gain = of_torch / seconds[best]
+    of_torch = seconds[None]
+    timed: dict[DtypeName, float] = {dtype: s for dtype, s in seconds.items() if dtype is not None}
+    best = min(timed, key=lambda dtype: timed[dtype])
+    if timed.get("float32", inf) < _WORTHWHILE_ROUNDING * timed[best]:
+        best = "float32"
+    timings = ", ".join(f"{dtype} {1000 * s:.0f} ms" for dtype, s in timed.items())
+    gain = of_torch / timed[best]
     takes_over = gain >= _WORTHWHILE_GAIN
-    timings = ", ".join(f"{dtype} {1000 * s:.0f} ms" for dtype, s in seconds.items())
     return Inference(
         precision=precision,
         openvino=best if takes_over else None,

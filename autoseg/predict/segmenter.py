@@ -19,6 +19,7 @@ from autoseg.imaging.components import clean_up
 from autoseg.imaging.decide import Labels, indices_from
 from autoseg.imaging.operators import Floats
 from autoseg.imaging.restore import raw_cuts
+from autoseg.predict.memory import refuse_too_large
 from autoseg.predict.predictor import Predictor, Ready
 from autoseg.predict.record import combined_hash
 
@@ -69,10 +70,12 @@ class Segmenter:
         predictors: one per configuration and run, all of the same labels and channels; of
             several, probabilities are averaged on the raw grid.
         clean_up: what is removed of the structures.
+        max_memory_bytes: main memory that a prediction may take; None for any.
     """
 
     predictors: tuple[Predictor, ...]
     clean_up: tuple[CleanUp, ...] = ()
+    max_memory_bytes: int | None = None
 
     @property
     def identity(self) -> str:
@@ -133,6 +136,7 @@ class Segmenter:
         Raises:
             DataError: if the image does not have the model's channels.
         """
+        refuse_too_large(self.predictors, image.geometry, self.max_memory_bytes)
         known: list[tuple[Predictor, Ready]] = []
         for predictor in self.predictors:
             alike = (ready for one, ready in known if predictor.reads_as(one))
