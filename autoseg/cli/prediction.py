@@ -16,6 +16,7 @@ from autoseg.cli.options import (
     VerboseOption,
     WorkspaceOption,
     find_place,
+    parse_bytes,
 )
 from autoseg.core.words import counted
 
@@ -47,6 +48,12 @@ def predict(
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="Any training run by default.")
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", metavar="SIZE", help="Main memory it may take, such as 8GB; or refuse."
+        ),
+    ] = None,
     task: TaskOption = None,
     workspace: WorkspaceOption = None,
     device: DeviceOption = "auto",
@@ -63,7 +70,8 @@ def predict(
     choice = ModelChoice(
         bundle=model, configuration=configuration, run=run, folds=_fold_names(folds)
     )
-    options = PredictOptions(device=device, precision=precision)
+    limit = None if max_memory is None else parse_bytes(max_memory, "--max-memory")
+    options = PredictOptions(device=device, precision=precision, max_memory_bytes=limit)
     with progress_bar("segmenting", quiet) as progress:
         predictions = predict_folder(place, source, output, choice, options, progress)
     _report_predictions(predictions, output, quiet)

@@ -26,6 +26,9 @@ from autoseg.networks.precision import (
 
 logger = logging.getLogger(__name__)
 
+TYPICAL_GAIN = "1.2 to 2 times as fast"
+"""What OpenVINO brings where nothing was measured: of a U-Net on a CPU with bfloat16."""
+
 # What is not faster is not worth the seconds that a conversion takes, nor float32's digits.
 _WORTHWHILE_GAIN = 1.1
 _WORTHWHILE_ROUNDING = 1.2

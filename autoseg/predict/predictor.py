@@ -23,6 +23,7 @@ from autoseg.imaging.prepare import Prepared, Trace, prepare
 from autoseg.imaging.restore import hand_on_labels, restore_labels, restore_probability_slabs
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import Window, predict_slabs
+from autoseg.predict.pace import told_if_slow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,7 +203,8 @@ class Predictor:
         tensor = torch.from_numpy(prepared.image)
         if read is not None:
             tensor = torch.cat([tensor, torch.from_numpy(read)[None].float()])
-        slabs = predict_slabs(self.networks, tensor, self._window(), axis, progress)
+        told = told_if_slow(progress, self.device)
+        slabs = predict_slabs(self.networks, tensor, self._window(), axis, told)
         return (slab.numpy() for slab in slabs)
 
     def _window(self) -> Window:
