@@ -45,7 +45,10 @@ class _Pace:
         self, done: int, total: int, note: str = "", *, share: float | None = None
     ) -> None:
         self._look(done, total)
-        self._progress(done, total, note, share=share)
+        if share is None:
+            self._progress(done, total, note)
+        else:
+            self._progress(done, total, note, share=share)
 
     def _look(self, done: int, total: int) -> None:
         if self._is_known:
