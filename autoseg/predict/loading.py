@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,8 +20,12 @@ from autoseg.networks.precision import choose_device
 from autoseg.predict.predictor import Predictor
 from autoseg.predict.record import combined_hash, file_hash
 from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.unlike import Seen
 
 logger = logging.getLogger(__name__)
+
+STEP = 0.5
+FAST_STEP = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +36,30 @@ class PredictOptions:
         device: as ``choose_device`` takes it.
         precision: as ``networks.precision.choose`` takes it.
         max_memory_bytes: main memory that a prediction may take; None for any.
+        step: largest distance of neighbouring patches, as a share of the patch.
+        mirrors: whether to mirror along the axes that were mirrored in training.
     """
 
     device: str = "auto"
     precision: str = "auto"
     max_memory_bytes: int | None = None
+    step: float = STEP
+    mirrors: bool = True
+
+    def in_haste(self) -> PredictOptions:
+        """The same with what ``--fast`` means: no mirroring, fewer patches."""
+        return replace(self, step=FAST_STEP, mirrors=False)
+
+    def as_used(self, identity: str, mirror_axes: Sequence[int]) -> str:
+        """The identity of a model that is used this way, by that of the model itself.
+
+        Args:
+            identity: a hash of the weights.
+            mirror_axes: as in training.
+        """
+        unusual = [f"step {self.step}"] if self.step != STEP else []
+        unusual += ["without mirrors"] if mirror_axes and not self.mirrors else []
+        return combined_hash([identity, *unusual]) if unusual else identity
 
 
 def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predictor:
@@ -66,17 +89,37 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     members = list(zip(models, bundles, strict=True))
     weights = [path.parent / model.members[0].weights for model, path in members]
     previous = _load_previous(members, options)
-    identity = file_hash([*bundles, *weights])
+    mirror_axes = first.training.mirror_axes
+    identity = options.as_used(file_hash([*bundles, *weights]), mirror_axes)
     return Predictor(
         identity=combined_hash([identity, previous.identity]) if previous else identity,
         networks=[_network(model, path, device, inference) for model, path in members],
         configuration=configuration,
         recipe=first.recipe,
         labels=first.labels,
-        mirror_axes=first.training.mirror_axes,
+        mirror_axes=mirror_axes if options.mirrors else (),
+        step=options.step,
+        seen=_seen_by(models),
         device=device,
         precision=inference.precision,
         previous=previous,
+    )
+
+
+def _seen_by(models: Sequence[Model]) -> Seen:
+    """What all folds of a configuration together have seen."""
+    first = models[0]
+    is_flat = first.configuration.dimensions == 2
+    lows = zip(*(model.min_spacing for model in models), strict=True)
+    highs = zip(*(model.max_spacing for model in models), strict=True)
+    z, y, x = map(min, lows)
+    max_z, max_y, max_x = map(max, highs)
+    return Seen(
+        min_spacing=(z, y, x),
+        max_spacing=(max_z, max_y, max_x),
+        channels=first.channels,
+        intensities=first.recipe.intensities,
+        across=first.recipe.transpose[0] if is_flat else None,
     )
 
 

@@ -169,8 +169,8 @@ def _window_bytes(predictor: Predictor, geometry: Geometry) -> int:
     depth, section = depths[axis], sections[axis]
     raw = geometry.shape[predictor.recipe.transpose[axis]]
     restored = min(shape[axis], ceil(_ROWS * shape[axis] / raw) + 2)
-    # The finished rows and those before them, which are still being restored.
-    finished = 2 * ceil(depth / 2) if depth > 1 else 2
+    # The last patches finish all their rows, while those before are still being restored.
+    finished = depth + max(1, ceil(depth * predictor.step)) if depth > 1 else 2
     outputs = predictor.labels.num_outputs
     sums = (outputs + 1) * depth * section
     return _FLOAT32 * (sums + outputs * section * (finished + restored))

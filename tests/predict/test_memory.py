@@ -76,8 +76,8 @@ class TestEstimate:
         # Six million voxels, and a slab of 32 rows.
         assert memory.prepared == 4 * (6 * MEGA + 32 * 200 * 300)
         # Along x a section has 20,000 voxels: 32 rows in work of three outputs and the weights,
-        # twice 16 finished ones, and what 32 + 2 rows of a result need.
-        assert memory.window == 4 * 20_000 * (4 * 32 + 3 * (32 + 34))
+        # 32 finished ones and 16 before them, and what 32 + 2 rows of a result need.
+        assert memory.window == 4 * 20_000 * (4 * 32 + 3 * (32 + 16 + 34))
         # Four times ten features in bfloat16, and four times three outputs in float32.
         assert memory.network_pass == 16 * 32 * 32 * (2 * 4 * 10 + 4 * 4 * 3)
         assert memory.labels == 6 * 3 * MEGA
@@ -134,7 +134,7 @@ class TestLimit:
         with pytest.raises(DataError) as caught:
             refuse_too_large([one], where, 500 * MEGA)
         assert str(caught.value) == (
-            "predicting 200x50x300 voxels would take 598 MB, more than the 500 MB allowed; "
+            "predicting 200x50x300 voxels would take 602 MB, more than the 500 MB allowed; "
             "allow more with --max-memory, or crop the image"
         )
 
