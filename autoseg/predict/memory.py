@@ -22,9 +22,10 @@ _PROCESS_BYTES_CUDA = 3_000_000_000
 _OPENVINO_BYTES = 150_000_000
 # Per raw voxel while the non-zero region is looked for: mask, its inverse, numbered components.
 _MASK_BYTES = 6
-# Per raw voxel: label indices as int16; the file's values and the copy that is compressed.
+# Per raw voxel: label indices as int16; the file's values, and what cleaning up, counting
+# components and compressing take beside them.
 _INDEX_BYTES = 2
-_WRITTEN_BYTES = 4
+_FINISHING_BYTES = 8
 # What allocators hold and cannot use again.
 _SLACK = 1.1
 _ROWS = 32  # of a slab while images are prepared and outputs restored
@@ -36,28 +37,32 @@ class PredictionMemory:
 
     Attributes:
         process: what is there before: libraries and weights.
-        image: the raw image.
+        image: the raw image, until it is prepared.
         prepared: the image as the networks read it.
+        preparing: what the preparation takes beside both.
         window: sums of outputs in work, finished rows of them, and those being restored.
         network_pass: features of the network for the patches of one pass.
-        labels: the result.
-        preparing: what the preparation takes for a moment, before there are outputs.
+        labels: the result, while the networks work.
+        finishing: what is made of the result in the end.
     """
 
     process: int
     image: int
     prepared: int
+    preparing: int
     window: int
     network_pass: int
     labels: int
-    preparing: int
+    finishing: int
 
     @property
     def total(self) -> int:
-        """The peak, whatever is at work then."""
+        """The peak: while the image is prepared, the networks work, or the labels are written."""
+        preparing = self.image + self.preparing
         predicting = self.window + self.network_pass + self.labels
-        held = self.process + self.image + self.prepared
-        return ceil(_SLACK * (held + max(predicting, self.preparing)))
+        finishing = self.labels + self.finishing
+        held = self.process + self.prepared
+        return ceil(_SLACK * (held + max(preparing, predicting, finishing)))
 
 
 def prediction_memory(predictors: Sequence[Predictor], geometry: Geometry) -> PredictionMemory:
@@ -81,8 +86,9 @@ def prediction_memory(predictors: Sequence[Predictor], geometry: Geometry) -> Pr
         # Members advance together, the stages of each come one after the other.
         window=sum(max(_window_bytes(one, geometry) for one in chain) for chain in chains),
         network_pass=max(_pass_bytes(one) for one in members),
-        labels=voxels * (_INDEX_BYTES + _WRITTEN_BYTES),
+        labels=voxels * _INDEX_BYTES,
         preparing=voxels * _MASK_BYTES,
+        finishing=voxels * _FINISHING_BYTES,
     )
 
 

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -167,30 +166,27 @@ def _predict(options: argparse.Namespace) -> None:
     """Segment the image, and print what it took beside what was estimated."""
     import torch
 
-    from autoseg.io.images import read_geometry, read_image, write_labels
+    from autoseg.io.images import read_geometry
     from autoseg.predict.loading import PredictOptions, load_segmenter
     from autoseg.predict.memory import prediction_memory
+    from autoseg.predict.stage import predict_cases
 
     torch.set_num_threads(options.threads)
-    seconds = {"start": time.perf_counter()}
     bundles = [[options.folder / "bundle.json"]]
+    start = time.perf_counter()
     segmenter = load_segmenter(bundles, PredictOptions(device="cpu", precision=options.precision))
     path = options.folder / "ct.nii.gz"
     memory = prediction_memory(segmenter.predictors, read_geometry(path)[0])
-    print(f"network: {type(segmenter.predictors[0].networks[0]).__name__}")
-    seconds["loaded"] = time.perf_counter()
-    image = read_image([path])
-    seconds["read"] = time.perf_counter()
-    print(f"peak when read: {_peak_gb():.2f} GB", flush=True)
-    labels = segmenter.segment(image)
-    seconds["segmented"] = time.perf_counter()
-    write_labels(options.folder / "labels.nii.gz", labels)
-    seconds["written"] = time.perf_counter()
-    for (before, start), (after, end) in pairwise(seconds.items()):
-        print(f"{before} to {after}: {end - start:.1f} s")
-    print(f"all: {seconds['written'] - seconds['start']:.1f} s")
+    loaded = time.perf_counter()
+    print(f"{type(segmenter.predictors[0].networks[0]).__name__}, ready after", end=" ")
+    print(f"{loaded - start:.1f} s", flush=True)
+    (prediction,) = predict_cases(segmenter, [("ct", (path,))], options.folder / "out", again=True)
+    if prediction.error:
+        raise SystemExit(prediction.error)
+    print(f"from file to file: {time.perf_counter() - loaded:.1f} s")
     print(f"memory at the peak: {_peak_gb():.2f} GB, estimated {memory.total / 1e9:.2f} GB")
-    print({name: round(getattr(memory, name) / 1e9, 2) for name in memory.__slots__})
+    parts = (f"{name} {getattr(memory, name) / 1e9:.2f}" for name in memory.__slots__)
+    print(f"of which (not all at once): {', '.join(parts)}")
 
 
 def _peak_gb() -> float:
