@@ -14,6 +14,7 @@ from autoseg.io.images import read_labels, write_image
 from autoseg.io.task import load_dataset
 from autoseg.networks.precision import Precision
 from autoseg.predict.predictor import Predictor
+from autoseg.predict.segmenter import Segmenter
 from autoseg.predict.stage import predict_cases
 
 
@@ -121,3 +122,15 @@ def test_values_the_images_format_cannot_hold_are_written_as_nifti(predictor, tm
     (prediction,) = predict_cases(huge, [("a", (tmp_path / "a.gipl",))], tmp_path / "out")
 
     assert prediction.path == tmp_path / "out" / "a.nii.gz"
+
+
+def test_a_case_that_takes_too_much_memory_fails_before_it_is_read(
+    predictor, tmp_path, monkeypatch
+):
+    write_image(tmp_path / "a.nii.gz", toy_case(0)[0])
+    monkeypatch.setattr("autoseg.predict.cases.read_image", None)
+    limited = Segmenter(predictors=(predictor,), max_memory_bytes=10**8)
+    inputs = [("a", (tmp_path / "a.nii.gz",))]
+    (prediction,) = predict_cases(limited, inputs, tmp_path / "out")
+    assert prediction.path is None
+    assert "more than the 100 MB allowed; allow more with --max-memory" in prediction.error
