@@ -265,3 +265,15 @@ def test_parts_are_all_cases_each_once_and_share_a_record(predictor, inputs, tmp
 def test_a_part_that_does_not_exist_is_refused(number, count):
     with pytest.raises(AutosegError, match=r"does not exist; parts count from 0"):
         Part(number=number, count=count)
+
+
+def test_a_case_that_takes_too_much_memory_fails_before_it_is_read(
+    predictor, tmp_path, monkeypatch
+):
+    write_image(tmp_path / "a.nii.gz", toy_case(0)[0])
+    monkeypatch.setattr("autoseg.predict.cases.read_image", None)
+    limited = Segmenter(predictors=(predictor,), max_memory_bytes=10**8)
+    inputs = [("a", (tmp_path / "a.nii.gz",))]
+    (prediction,) = predict_cases(limited, inputs, tmp_path / "out")
+    assert prediction.path is None
+    assert "more than the 100 MB allowed; allow more with --max-memory" in prediction.error

@@ -180,3 +180,11 @@ def test_an_image_with_other_channels_is_refused(toy):
     double = Image(array=np.concatenate([image.array] * 2), geometry=image.geometry)
     with pytest.raises(DataError, match="has 2 channels, the model needs 1: MRI"):
         Segmenter(predictors=(predictor_of(toy, "2d"),)).probability_slabs(double)
+
+
+def test_an_image_that_takes_too_much_memory_is_refused_before_it_is_prepared(toy, monkeypatch):
+    predictor = predictor_of(toy, "2d")
+    monkeypatch.setattr(Predictor, "ready", None)
+    limited = Segmenter(predictors=(predictor,), max_memory_bytes=10**8)
+    with pytest.raises(DataError, match="more than the 100 MB allowed"):
+        limited.segment(framed(0))
