@@ -23,7 +23,7 @@ from overlapping_dataset import IGNORE, prepared_task
 from partial_dataset import write_partial_dataset
 
 from autoseg.core.image import LabelMap
-from autoseg.core.selection import Group, Selection
+from autoseg.core.selection import CleanUp, CleanUpEffect, Group, Selection
 from autoseg.errors import AutosegError, UnknownNameError, WorkspaceError
 from autoseg.evaluate.overlap import score_case
 from autoseg.io import artifacts, bundle
@@ -33,6 +33,7 @@ from autoseg.io.task import load_dataset
 from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.networks import precision
 from autoseg.pipeline import ensembles
+from autoseg.pipeline import selection as pipeline_selection
 from autoseg.pipeline.candidates import gather
 from autoseg.pipeline.data import plan_folder
 from autoseg.pipeline.selection import SelectRequest, select_model
@@ -384,8 +385,6 @@ def test_overlapping_structures_and_voxels_to_ignore_count_as_in_evaluation(tmp_
 
 
 def test_an_ensemble_that_wins_is_taken_apart(task, monkeypatch):
-    from autoseg.pipeline import selection as pipeline_selection
-
     honest = pipeline_selection.rank
 
     def favour(contenders, structures):
@@ -463,3 +462,25 @@ def test_structures_that_a_case_is_not_annotated_for_have_no_say(tmp_path):
             expected[structure].append(score_case(*maps, dataset.labels)[structure].dice)
     assert {s: len(values) for s, values in expected.items()} == {"shell": 2, "core": 2}
     assert spread.structures == {s: pytest.approx(fmean(v)) for s, v in expected.items()}
+
+
+def test_ensembles_of_the_best_models_only_are_scored_and_that_is_said(task, monkeypatch):
+    monkeypatch.setattr(pipeline_selection, "MOST_TOGETHER", 1)
+    selection = select_model(task, REQUEST)
+    assert sorted(s.name for s in selection.standings) == [FLAT, FULL]
+    assert selection.notes == ("ensembles of the 1 best models only were scored",)
+
+
+def test_a_clean_up_that_pays_is_kept_with_what_it_brings(task, monkeypatch):
+    rule = CleanUp(structure="core", smallest_ml=1e6)
+    effect = CleanUpEffect(rule=rule, before=0.1, after=0.2, interval=(0.05, 0.15))
+    monkeypatch.setattr(pipeline_selection, "choose_clean_up", lambda *_: (effect,))
+    selection = select_model(task, REQUEST)
+    assert selection.clean_up == (rule,)
+    assert selection.effects == (effect,)
+    assert selection.dice < selection.dice_before  # all of the core is gone
+    assert (
+        "Clean-up that pays beyond noise: core: components below 1e+06 ml removed "
+        "(Dice 0.100 to 0.200); with it the mean Dice is "
+        f"{selection.dice:.3f} instead of {selection.dice_before:.3f}." in selection.summary
+    )
