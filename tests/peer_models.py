@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from autoseg.core.plan import NetworkSpec
+from autoseg.io.nnunet_plans import read_plans
 from autoseg.networks.build import build_network
 
 STATS = {
@@ -194,3 +195,45 @@ def write_model(
         (root / fold).mkdir()
         torch.save(saved, root / fold / "checkpoint_final.pth")
     return root
+
+
+def spec_of(content: dict, name: str, scratch: Path) -> NetworkSpec:
+    """The network of a configuration of a plan, in our words."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / "plans.json").write_text(json.dumps(content))
+    return read_plans(scratch / "plans.json").configurations[name].network
+
+
+def saved(
+    scratch: Path,
+    content: dict,
+    name: str = "2d",
+    inputs: int = 1,
+    outputs: int = 3,
+    seed: int = 0,
+    **changes: object,
+) -> dict:
+    """A checkpoint of a configuration of a plan."""
+    weights = peer_weights(spec_of(content, name, scratch), inputs, outputs, seed)
+    return checkpoint(weights, name, **changes)
+
+
+def write_trained(
+    results: Path,
+    scratch: Path,
+    content: dict | None = None,
+    name: str = "2d",
+    folds: tuple[str, ...] = ("fold_0",),
+    inputs: int = 1,
+    outputs: int = 3,
+    described: dict = DESCRIBED,
+    **changes: object,
+) -> Path:
+    """Write a model folder with folds of other weights each."""
+    content = content or plans()
+    made = {
+        fold: saved(scratch, content, name, inputs, outputs, seed, **changes)
+        for seed, fold in enumerate(folds)
+    }
+    trainer = str(changes.get("trainer_name", "nnUNetTrainer"))
+    return write_model(results, content, name, made, described, trainer)

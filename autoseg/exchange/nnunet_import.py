@@ -20,6 +20,7 @@ from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.exchange.nnunet_model import (
     USUAL_TRAINER,
     is_known_trainer,
+    joined,
     model_of,
     plan_of,
     weights_of,
@@ -179,7 +180,7 @@ def _see_to_task(task: TaskFolder, model: PeerModel) -> None:
 def _see_to_plan(task: TaskFolder, plan: Plan) -> None:
     """See that a plan of that name is the same."""
     file = task.plan_file(plan.name)
-    if file.is_file() and artifacts.load(file, Plan) != plan:
+    if file.is_file() and joined(artifacts.load(file, Plan), plan) is None:
         raise AutosegError(
             f"there is another plan '{plan.name}'",
             place=artifacts.shown(file),
@@ -188,7 +189,7 @@ def _see_to_plan(task: TaskFolder, plan: Plan) -> None:
 
 
 def _make_task(task: TaskFolder, model: PeerModel, plan: Plan) -> None:
-    """Write task and plan, unless they are there."""
+    """Write task and plan, as far as they are not there."""
     if not task.exists:
         # The images are elsewhere, if anywhere: planning asks for them by this name.
         dataset = Dataset(
@@ -200,8 +201,12 @@ def _make_task(task: TaskFolder, model: PeerModel, plan: Plan) -> None:
             cases=(),
         )
         artifacts.save(task.task_file, dataset)
-    if not task.plan_file(plan.name).is_file():
-        artifacts.save(task.plan_file(plan.name), plan)
+    file = task.plan_file(plan.name)
+    known = artifacts.load(file, Plan) if file.is_file() else None
+    wanted = plan if known is None else joined(known, plan)
+    assert wanted is not None, "two plans are refused before"
+    if wanted != known:
+        artifacts.save(file, wanted)
 
 
 def _import_all(

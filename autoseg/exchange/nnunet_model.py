@@ -67,6 +67,23 @@ def plan_of(peer: PeerPlans, name: str, channels: tuple[str, ...], labels: Label
     )
 
 
+def joined(known: Plan, plan: Plan) -> Plan | None:
+    """Two states of a plan of nnU-Net, to which users add configurations as they go.
+
+    Returns:
+        A plan with all configurations of both; None if they are two plans.
+    """
+    both = known.configurations.keys() & plan.configurations.keys()
+    shared = ("transpose", "channels", "label_values", "intensities")
+    if any(getattr(known, field) != getattr(plan, field) for field in shared) or any(
+        known.configurations[name] != plan.configurations[name] for name in both
+    ):
+        return None
+    return known.model_copy(
+        update={"configurations": {**known.configurations, **plan.configurations}}
+    )
+
+
 def model_of(
     peer: PeerModel, fold: PeerFold, checkpoint: Checkpoint, plan: Plan, task: str, run: str
 ) -> Model:
@@ -89,16 +106,17 @@ def model_of(
         reason = peer.plans.left_out.get(name, "it is not in the plan")
         raise ArtifactError(f"configurations.{name}: {reason}", place=peer.plans.file)
     axes = tuple(axis for axis in checkpoint.mirror_axes if axis < planned.dimensions)
-    training = planned.training.model_copy(
-        update={"mirror_axes": axes, "epochs": checkpoint.epochs}
-    )
+    mirrored = planned.training.model_copy(update={"mirror_axes": axes})
+    # What keeps the model's plan for other data mirrors what the model did.
+    own = {name: planned.model_copy(update={"training": mirrored})}
+    plan = plan.model_copy(update={"configurations": plan.configurations | own})
     return Model(
         task=task,
         run=run,
         channels=peer.channels,
         labels=peer.labels,
         plan=plan,
-        training=training,
+        training=mirrored.model_copy(update={"epochs": checkpoint.epochs}),
         held_out=fold.held_out,
         members=(Member(configuration=name, fold=fold.name, weights="weights.safetensors"),),
         min_spacing=peer.min_spacing,

@@ -88,22 +88,11 @@ def adopt_plan(
         DataError: if there are no cases, or all configurations are 3D and they are slices.
         AutosegError: if the plan is for another number of channels.
     """
-    if not fingerprint.cases:
-        raise DataError("there is no training case", remedy="add annotated images")
-    if len(peer.intensities) != len(channels):
-        raise AutosegError(
-            f"planned for {counted(len(peer.intensities), 'channel')}, but the data have "
-            f"{len(channels)}: {', '.join(channels)}",
-            place=peer.file,
-            remedy="name the plan of these data, or plan without --from-nnunet",
-        )
     adopted = _Adopted(
         peer=peer, fingerprint=fingerprint, channels=channels, labels=labels, request=request
     )
+    possible = _possible(adopted)
     edits.check(peer.transpose, channels, request)
-    possible = [name for name in peer.configurations if name not in adopted.left_out]
-    if not possible:
-        raise DataError(f"{_IS_SLICE}, but the plan has no 2D configuration", place=peer.file)
     made = {
         name: edits.keep(name, _configuration(peer.configurations[name], adopted), request)
         for name in possible
@@ -125,6 +114,29 @@ def adopt_plan(
         ),
         made_as=remember(made, edits, request),
     )
+
+
+def _possible(adopted: _Adopted) -> list[str]:
+    """Names of the configurations that make sense for the data.
+
+    Raises:
+        DataError: if there is none, or no data.
+        AutosegError: if the data have other channels.
+    """
+    peer, channels = adopted.peer, adopted.channels
+    if not adopted.fingerprint.cases:
+        raise DataError("there is no training case", remedy="add annotated images")
+    if len(peer.intensities) != len(channels):
+        raise AutosegError(
+            f"planned for {counted(len(peer.intensities), 'channel')}, but the data have "
+            f"{len(channels)}: {', '.join(channels)}",
+            place=peer.file,
+            remedy="name the plan of these data, or plan without --from-nnunet",
+        )
+    possible = [name for name in peer.configurations if name not in adopted.left_out]
+    if not possible:
+        raise DataError(f"{_IS_SLICE}, but the plan has no 2D configuration", place=peer.file)
+    return possible
 
 
 def _configuration(planned: Configuration, adopted: _Adopted) -> Configuration:

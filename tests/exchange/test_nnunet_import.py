@@ -2,8 +2,7 @@ import json
 import logging
 import os
 import shutil
-import stat
-import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,14 +16,16 @@ from peer_models import (
     network,
     peer_weights,
     plans,
+    saved,
+    spec_of,
     write_model,
+    write_trained,
 )
 
 from autoseg.errors import ArtifactError, AutosegError, WorkspaceError
 from autoseg.exchange.nnunet_import import import_models
 from autoseg.exchange.nnunet_model import is_known_trainer
 from autoseg.io import bundle
-from autoseg.io.nnunet_plans import read_plans
 from autoseg.io.task import load_dataset, load_plan
 from autoseg.io.workspace import Workspace
 from autoseg.predict.loading import PredictOptions, load_predictor
@@ -47,34 +48,10 @@ def results(tmp_path):
     return tmp_path / "nnUNet_results"
 
 
-def saved(content, name="2d", inputs=1, outputs=3, seed=0, folder=None, **changes):
-    """A checkpoint of a configuration of a plan."""
-    spec = read_spec(content, name, folder)
-    return checkpoint(peer_weights(spec, inputs, outputs, seed), name, **changes)
-
-
-def read_spec(content, name, folder):
-    file = folder / "plans.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content))
-    return read_plans(file).configurations[name].network
-
-
 @pytest.fixture
 def write(results, tmp_path):
     """Writes a model folder with some folds."""
-
-    def write(content=None, name="2d", folds=("fold_0",), inputs=1, outputs=3, **changes):
-        content = content or plans()
-        described = changes.pop("described", DESCRIBED)
-        made = {
-            fold: saved(content, name, inputs, outputs, seed, tmp_path / "scratch", **changes)
-            for seed, fold in enumerate(folds)
-        }
-        trainer = changes.get("trainer_name", "nnUNetTrainer")
-        return write_model(results, content, name, made, described, trainer)
-
-    return write
+    return partial(write_trained, results, tmp_path / "scratch")
 
 
 def fold_of(task, name="2d", fold="fold0", run="default", plan="nnUNetPlans"):
@@ -119,7 +96,7 @@ def test_weights_are_nnunets_by_our_names(workspace, write, tmp_path, dimensions
     done = import_models(workspace, write(content, "mine"))
 
     weights = bundle.load_weights(done.folds[0].folder.weights)
-    theirs = peer_weights(read_spec(content, "mine", tmp_path / "scratch"), 1, 3)
+    theirs = peer_weights(spec_of(content, "mine", tmp_path / "scratch"), 1, 3)
     assert torch.equal(weights["heads.0.weight"], theirs["decoder.seg_layers.0.weight"])
     assert torch.equal(weights["upsample.0.bias"], theirs["decoder.transpconvs.0.bias"])
     key, name = ("encoder.1.1.conv2.norm.weight", "encoder.stages.1.blocks.1.conv2.norm.weight")
@@ -206,10 +183,12 @@ def test_a_model_without_mirroring_is_not_mirrored(workspace, write):
     done = import_models(workspace, write(inference_allowed_mirroring_axes=None))
 
     assert done.folds[0].mirror_axes == ()
+    model = bundle.load_model(done.folds[0].folder.bundle)
+    assert model.training.mirror_axes == model.configuration.training.mirror_axes == ()
 
 
 def test_the_folders_name_tells_what_an_old_checkpoint_leaves_out(workspace, results, tmp_path):
-    old = saved(plans(), folder=tmp_path / "scratch")
+    old = saved(tmp_path / "scratch", plans())
     for key in ("init_args", "trainer_name", "inference_allowed_mirroring_axes", "current_epoch"):
         del old[key]
 
@@ -301,6 +280,16 @@ def test_a_plan_of_that_name_must_be_the_same(workspace, write):
     assert fold_of(workspace.task(NAME), plan="sevens").is_finished
 
 
+def test_configurations_that_were_added_between_trainings_are_joined(workspace, write, results):
+    write()
+    write(plans({"2d": configuration(), "mine": configuration(batch_size=7)}), "mine")
+
+    done = import_models(workspace, results)
+
+    assert [fold.folder.configuration for fold in done.folds] == ["2d", "mine"]
+    assert list(load_plan(done.task, "nnUNetPlans").configurations) == ["2d", "mine"]
+
+
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
@@ -359,7 +348,7 @@ def test_an_unknown_trainer_is_tried_with_a_warning(workspace, write, caplog):
 
 def test_weights_of_another_network_are_refused_by_name(workspace, write, tmp_path, results):
     content = plans()
-    weights = saved(content, folder=tmp_path / "scratch")["network_weights"]
+    weights = saved(tmp_path / "scratch", content)["network_weights"]
     lacking = {n: t for n, t in weights.items() if n != "decoder.seg_layers.0.bias"}
     larger = weights | {"decoder.seg_layers.0.bias": torch.ones(9)}
     more = weights | {"encoder.stages.0.0.convs.0.norm.running_mean": torch.ones(4)}
@@ -384,7 +373,7 @@ def test_a_configuration_that_cannot_be_adopted_is_refused_with_the_field(
 ):
     fine = plans({"2d": configuration(), "odd": configuration()})
     content = plans({"2d": configuration(), "odd": configuration(preprocessor_name="Mine")})
-    odd = saved(fine, "odd", folder=tmp_path / "scratch")
+    odd = saved(tmp_path / "scratch", fine, "odd")
 
     error = refusal(workspace, write_model(results, content, "odd", {"fold_0": odd}))
 
@@ -435,104 +424,3 @@ def test_a_folder_without_models_and_a_path_without_anything_are_told(workspace,
 
     assert refusal(workspace, tmp_path / "empty").finding.startswith("holds no model of nnU-Net")
     assert refusal(workspace, tmp_path / "none").finding == "there is no such folder or zip"
-
-
-# Zips
-
-
-def zipped(results, file, more=(), **options):
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, **options) as archive:
-        for path in sorted(results.rglob("*")):
-            archive.write(path, path.relative_to(results))
-        for name, content in more:
-            archive.writestr(name, content)
-    return file
-
-
-def test_an_exported_zip_is_imported_and_nothing_is_left_beside(
-    workspace, write, results, tmp_path, monkeypatch
-):
-    write(plans(CASCADE), "3d_lowres")
-    write(plans(CASCADE), "3d_cascade", inputs=3)
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    file = zipped(results, tmp_path / "model.zip", [(f"{NAME}/notes.txt", "x")])
-
-    done = import_models(workspace, file)
-
-    assert [fold.folder.configuration for fold in done.folds] == ["3d_lowres", "3d_cascade"]
-    assert list(scratch.iterdir()) == []
-
-
-def _link():
-    info = zipfile.ZipInfo("a/plans.json")
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return info
-
-
-@pytest.mark.parametrize(
-    ("more", "finding"),
-    [
-        ([("../plans.json", "{}")], "refused: '../plans.json' leaves its folder"),
-        ([("/etc/plans.json", "{}")], "refused: '/etc/plans.json' leaves its folder"),
-        ([("a/../../x", "{}")], "refused: 'a/../../x' leaves its folder"),
-        ([("C:\\x", "{}")], "refused: 'C:\\x' leaves its folder"),
-        ([(_link(), "/etc/passwd")], "refused: 'a/plans.json' is a link"),
-        (
-            [("b/dataset.json", bytes(65 * 2**20))],
-            "refused: 'b/dataset.json' would grow to 68157440",
-        ),
-        (
-            [("b/fold_0/checkpoint_final.pth", bytes(3 * 2**20))],
-            "refused: 'b/fold_0/checkpoint_final.pth' would grow to 3145728 bytes",
-        ),
-    ],
-)
-def test_a_zip_that_means_harm_is_refused(workspace, write, results, tmp_path, more, finding):
-    write()
-
-    error = refusal(workspace, zipped(results, tmp_path / "model.zip", more))
-
-    assert error.finding.startswith(finding)
-    assert not workspace.task_names()
-
-
-def test_two_entries_of_one_name_are_refused(workspace, write, results, tmp_path):
-    write()
-    with pytest.warns(UserWarning, match="Duplicate name"):
-        file = zipped(results, tmp_path / "model.zip", [("a/plans.json", "{}")] * 2)
-
-    assert refusal(workspace, file).finding == "refused: holds two entries of one name"
-
-
-def test_an_encrypted_entry_is_refused(workspace, write, results, tmp_path):
-    write()
-    file = zipped(results, tmp_path / "model.zip")
-    data = bytearray(file.read_bytes())
-    data[data.rindex(b"PK\x01\x02") + 8] |= 1
-    file.write_bytes(data)
-
-    assert refusal(workspace, file).finding.endswith("is encrypted")
-
-
-def test_a_file_that_is_no_zip_or_damaged_is_refused(workspace, write, results, tmp_path):
-    write()
-    file = zipped(results, tmp_path / "model.zip")
-    data = file.read_bytes()
-    file.write_bytes(data[:2000] + bytes(100) + data[2100:])
-    assert refusal(workspace, file).finding.startswith("refused: damaged, or no zip")
-    file.write_text("no zip")
-    assert refusal(workspace, file).finding.startswith("refused: damaged, or no zip")
-
-
-def test_a_zip_larger_than_the_disk_is_refused(workspace, write, results, tmp_path, monkeypatch):
-    write()
-    file = zipped(results, tmp_path / "model.zip")
-    full = shutil.disk_usage(tmp_path)._replace(free=10)
-    monkeypatch.setattr("autoseg.io.nnunet_zip.shutil.disk_usage", lambda path: full)
-
-    error = refusal(workspace, file)
-
-    assert error.finding.endswith("bytes, where 10 are free")
-    assert error.remedy == "make room, or name another folder with TMPDIR"

@@ -2,14 +2,16 @@
 
 usage: python tests/interop/models_from_peer.py --peer PEER/bin/python [--hippocampus TASK]
        [--sets colours anisotropic hippocampus] [--folder FOLDER]
-       [--epochs 3] [--steps 20]
+       [--configurations NAME ...] [--epochs 3] [--steps 20] [--images 3]
 
 PEER is a virtual environment with nnunetv2. Three small data sets: colour pictures (2D), images
 that are coarse along their last axis, with two channels and regions (residual encoder, 2D and
 3D), and some cases of Hippocampus (2D, 3D, and a cascade of configurations added by hand).
 nnU-Net plans, prepares, trains for a few steps and predicts; autoseg imports what was trained
 and predicts the same images, both in float32 on the CPU. With --folder, what nnU-Net made is
-kept there for a further run.
+kept there for a further run. With --epochs 0 nothing is trained: the weights are as drawn, which
+label maps full of noise show as well. --configurations are some of those above, a previous stage
+with its cascade.
 
 Counted are the voxels whose labels differ, and why:
 
@@ -32,7 +34,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,11 @@ class DataSet:
     planner: str
     plans: str
     models: tuple[tuple[str, str], ...]
+
+    def only(self, configurations: Sequence[str]) -> DataSet:
+        """Some of the models; all if none is named."""
+        wanted = tuple(model for model in self.models if model[0] in configurations)
+        return replace(self, models=wanted or self.models)
 
 
 SETS = {
@@ -212,8 +219,8 @@ def train(data_set: DataSet, folders: PeerFolders, options: argparse.Namespace) 
         run(peer_command(peer, "nnUNetv2_plan_experiment", "-pl", data_set.planner), folders)
     add_configurations(file)
     for name, fold in data_set.models:
-        done = model_folder(data_set, folders, name) / f"fold_{fold}" / "validation"
-        if (done / "summary.json").is_file():
+        done = model_folder(data_set, folders, name) / f"fold_{fold}"
+        if (done / "checkpoint_final.pth").is_file():
             continue
         prepared = json.loads(file.read_text())["configurations"]
         if "previous_stage" not in prepared[name]:
@@ -283,7 +290,7 @@ def predict_with_both(
     folds = [fold for known, fold in data_set.models if known == name]
     model = model_folder(data_set, folders, name)
     planned = json.loads((model / "plans.json").read_text())["configurations"][name]
-    images, theirs = folders.raw / "imagesTs", folders.root / "theirs" / name
+    images, theirs = chosen_images(folders, options), folders.root / "theirs" / name
     if not (theirs / "plans.json").is_file():
         words = ["-i", str(images), "-o", str(theirs), "-m", str(model), "-f", *folds]
         words += ["-device", "cpu", "-npp", "1", "-nps", "1"]
@@ -298,18 +305,30 @@ def predict_with_both(
     return theirs, ours
 
 
+def chosen_images(folders: PeerFolders, options: argparse.Namespace) -> Path:
+    """A folder with the first of the new images."""
+    source, target = folders.raw / "imagesTs", folders.root / f"images_{options.images}"
+    cases = sorted({path.name[: path.name.index("_0000")] for path in source.glob("*_0000.*")})
+    target.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        link = target / path.name
+        if path.name.rpartition("_")[0] in cases[: options.images] and not link.exists():
+            link.symlink_to(path.resolve())
+    return target
+
+
 def workspace_of(folders: PeerFolders) -> tuple[str, str]:
     """The words that name our workspace."""
     return "-w", str(folders.root / "workspace")
 
 
-def compare(folders: PeerFolders, name: str, theirs: Path, ours: Path) -> Outcome:
+def compare(folders: PeerFolders, name: str, images: Path, theirs: Path, ours: Path) -> Outcome:
     """Compare the label maps of one configuration."""
     task = TaskFolder(folders.root / "workspace" / folders.raw.name)
     known = [fold for fold in task.fold_folders() if fold.configuration == name]
     options = PredictOptions(device="cpu", precision="float32")
     predictor = load_predictor([fold.bundle for fold in known], options)
-    inputs = predict_inputs(folders.raw / "imagesTs", len(predictor.recipe.channels))
+    inputs = predict_inputs(images, len(predictor.recipe.channels))
     total = Outcome()
     for case, paths in inputs:
         (mine,) = (f for f in ours.iterdir() if f.name.split(".")[0] == case)
@@ -367,6 +386,8 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, required=True)
     parser.add_argument("--hippocampus", type=Path, default=shared / "data/Task04_Hippocampus")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--configurations", nargs="+", default=[])
+    parser.add_argument("--images", type=int, default=NUM_NEW)
     parser.add_argument("--epochs", default="3")
     parser.add_argument("--steps", default="20")
     parser.add_argument("--folder", type=Path)
@@ -384,8 +405,9 @@ def main() -> None:
         for name in options.sets:
             folders = PeerFolders((options.folder or Path(scratch)).resolve() / name)
             lay_out(SETS[name], folders, options)
-            train(SETS[name], folders, options)
-            rest += compare_all(SETS[name], folders, options)
+            data_set = SETS[name].only(options.configurations)
+            train(data_set, folders, options)
+            rest += compare_all(data_set, folders, options)
     raise SystemExit(rest > 0)
 
 
@@ -400,7 +422,8 @@ def compare_all(data_set: DataSet, folders: PeerFolders, options: argparse.Names
     run(our_command("import", results, "-q", *workspace_of(folders)), folders)
     rest = 0
     for name in dict.fromkeys(name for name, _ in data_set.models):
-        outcome = compare(folders, name, *predict_with_both(data_set, folders, name, options))
+        made = predict_with_both(data_set, folders, name, options)
+        outcome = compare(folders, name, chosen_images(folders, options), *made)
         cells = (outcome.voxels, outcome.foreground, outcome.differing, outcome.ties)
         cells = (*cells, outcome.border, outcome.stage, outcome.unexplained)
         print(" | ".join(map(str, (data_set.name, name, *cells))), flush=True)

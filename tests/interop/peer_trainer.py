@@ -3,8 +3,9 @@
 usage: PEER/bin/python tests/interop/peer_trainer.py PLANS CONFIGURATION FOLD EPOCHS STEPS
 
 PLANS is the file of a plan among prepared cases; nnU-Net finds its folders by its environment
-variables. The trainer is its own, but for the number of epochs and steps: nnU-Net's command
-imports all the trainers there are to find one, with all that they need.
+variables. With 0 EPOCHS the weights are saved as they are drawn. The trainer is its own, but for
+the number of epochs and steps: nnU-Net's command imports all the trainers there are to find one,
+with all that they need.
 """
 
 from __future__ import annotations
@@ -30,11 +31,23 @@ def main() -> None:
         description,
         torch.device("cpu"),
     )
+    if epochs == "0":
+        save_as_drawn(trainer, content, description)
+        return
     trainer.num_epochs = int(epochs)
     trainer.num_iterations_per_epoch = int(steps)
     trainer.num_val_iterations_per_epoch = 1
     trainer.run_training()
     trainer.perform_actual_validation()
+
+
+def save_as_drawn(trainer: nnUNetTrainer, plans: dict, description: dict) -> None:
+    """Write a model folder without any training."""
+    trainer.initialize()
+    root = Path(trainer.output_folder_base)
+    for name, saved in (("plans.json", plans), ("dataset.json", description)):
+        (root / name).write_text(json.dumps(saved))
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
 
 
 if __name__ == "__main__":

@@ -290,8 +290,8 @@ def test_dropout_and_unknown_keys_are_told_and_do_not_count(read):
     assert [line.partition(": ")[2] for line in made.lines] == [
         "configurations.2d.colour: autoseg does not know this key; it does not count",
         (
-            "configurations.2d.architecture.arch_kwargs.dropout_op: autoseg trains without dropout; "
-            "predictions are the same"
+            "configurations.2d.architecture.arch_kwargs.dropout_op: autoseg trains without "
+            "dropout; predictions are the same"
         ),
     ]
 
