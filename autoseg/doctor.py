@@ -8,8 +8,12 @@ import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoseg.io.machine import available_cores, available_memory_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = ("torch", "SimpleITK", "numpy", "scipy", "batchgenerators", "blosc2", "pydantic")
 EXTRAS = ("pydicom", "tifffile", "tensorboard", "onnxruntime", "openvino")
@@ -88,12 +92,27 @@ def _devices() -> list[Finding]:
                 problem="training takes days instead of hours; bound it with --max-time",
             )
         )
+        findings.append(_prediction(device))
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         findings.append(
             Finding(what=f"cuda:{index}", value=f"{card.name}, {card.total_memory / 1e9:.0f} GB")
         )
     return findings
+
+
+def _prediction(device: torch.device) -> Finding:
+    """What predicts on a CPU, and what would do so faster."""
+    from autoseg.networks.compiled import is_installed
+    from autoseg.networks.inference import TYPICAL_GAIN, choose_inference
+
+    if is_installed():
+        return Finding(what="predicts with", value=choose_inference(device).reason)
+    return Finding(
+        what="predicts with",
+        value="torch",
+        problem=f"OpenVINO is typically {TYPICAL_GAIN}; pip install 'autoseg[openvino]'",
+    )
 
 
 def _version(name: str) -> str | None:

@@ -17,6 +17,7 @@ from autoseg.cli.options import (
     VerboseOption,
     WorkspaceOption,
     find_place,
+    parse_bytes,
 )
 from autoseg.cli.prediction_options import (
     FastOption,
@@ -68,6 +69,12 @@ def predict(
     fast: FastOption = False,
     num_parts: NumPartsOption = None,
     part: PartOption = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", metavar="SIZE", help="Main memory it may take, such as 8GB; or refuse."
+        ),
+    ] = None,
     task: TaskOption = None,
     workspace: WorkspaceOption = None,
     device: DeviceOption = "auto",
@@ -89,7 +96,8 @@ def predict(
         fast=fast,
     )
     share = parse_part(part, num_parts)
-    options = PredictOptions(device=device, precision=precision)
+    limit = None if max_memory is None else parse_bytes(max_memory, "--max-memory")
+    options = PredictOptions(device=device, precision=precision, max_memory_bytes=limit)
     with progress_bar("segmenting", quiet) as progress:
         predictions = predict_folder(
             place,

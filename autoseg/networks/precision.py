@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import product
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from autoseg.errors import AutosegError, unknown_name
 from autoseg.networks.unet import ConvBlock
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
+K = TypeVar("K")
 
 # What is not clearly faster is not worth its rounding, or the copies of the other layout.
 _WORTHWHILE_SPEEDUP = 1.2
@@ -201,7 +202,7 @@ def _time_candidates(
         quick = {c: min(_seconds(step), _seconds(step)) for c, step in tiny.items()}
         limit = _HOPELESS_SLOWDOWN * min(quick.values())
         size = _PROBE_SIZE[dimensions]
-        return _least_seconds(
+        return least_seconds(
             {
                 candidate: _training_step(candidate, device, dimensions, size)
                 for candidate in candidates
@@ -210,9 +211,16 @@ def _time_candidates(
         )
 
 
-def _least_seconds(steps: Mapping[Precision, Callable[[], None]]) -> dict[Precision, float]:
-    """Time the steps in turn; the least time is the one other load disturbed least."""
-    samples: dict[Precision, list[float]] = {candidate: [] for candidate in steps}
+def least_seconds(steps: Mapping[K, Callable[[], object]]) -> dict[K, float]:
+    """Time some steps in turn; the least time is the one other load disturbed least.
+
+    Args:
+        steps: what is compared, by any key.
+
+    Returns:
+        Seconds of each, in the same order.
+    """
+    samples: dict[K, list[float]] = {candidate: [] for candidate in steps}
     start = time.perf_counter()
     for _ in range(_PROBE_ROUNDS):
         for candidate, step in steps.items():
@@ -240,7 +248,7 @@ def _training_step(
     return step
 
 
-def _seconds(step: Callable[[], None]) -> float:
+def _seconds(step: Callable[[], object]) -> float:
     start = time.perf_counter()
     step()
     return time.perf_counter() - start

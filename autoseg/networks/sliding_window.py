@@ -15,6 +15,7 @@ from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
 from autoseg.imaging.patches import gaussian_weights, tile_starts
 from autoseg.networks.agreement import Agreement
+from autoseg.networks.alike import alike_tiles, corner_of
 from autoseg.networks.precision import Precision, autocast, place
 
 logger = logging.getLogger(__name__)
@@ -69,9 +70,10 @@ def predict_slabs(
     """Compute the mean logits of some networks over a volume, slab by slab.
 
     Outputs of overlapping patches are averaged with weights that fall off from the patch's
-    centre. A volume smaller than the patch is surrounded by zeros. A 2D network sees the volume
-    slice by slice. The networks move to the device and stay there; their mode and their
-    ``deep_supervision`` are as before when the last slab was taken.
+    centre. A volume smaller than the patch is surrounded by zeros. Patches that show nothing but
+    one value go through the networks once. A 2D network sees the volume slice by slice. The
+    networks move to the device and stay there; their mode and their ``deep_supervision`` are as
+    before when the last slab was taken.
 
     Memory besides the networks' own is a float32 buffer of ``num_outputs`` times the cross-section
     times the depth of a patch, and some patches. Where a GPU is short of it, fewer patches
@@ -244,6 +246,11 @@ class _Sweep:
         self._image = image
         self._mirrored: Tensor | None = None
         self._share = len(networks) * len(window.flips)  # outputs that are added for a tile
+        tiles = [tile for layer in tiling.layers for tile in layer.tiles]
+        alike = alike_tiles(image, tiles) if image.device.type == "cpu" else []
+        self._first, self._repeated = alike[:1], frozenset(alike[1:])
+        part = tiling.weights.movedim(tiling.axis, 0).shape if alike else ()
+        self._common = torch.zeros(window.num_outputs, *part)  # what is added for any of these
         self._move_to(window.device)
 
     def _move_to(self, device: torch.device) -> None:
@@ -251,6 +258,7 @@ class _Sweep:
         try:
             self._weight = self._tiling.weights.to(device)
             self._sums, self._weights = self._sums.to(device), self._weights.to(device)
+            self._common = self._common.to(device)
             self._image = self._image.to(device)
             if self._mirrored is not None:
                 self._mirrored = self._mirrored.to(device)
@@ -265,10 +273,12 @@ class _Sweep:
 
     def add(self, layer: _Layer) -> Iterator[int]:
         """Take the patches of a layer into account; yields the patches of each pass."""
+        known = [tile for tile in layer.tiles if corner_of(tile) in self._repeated]
         jobs: list[_Job] = [
             (network, tile, flip)
             for network in self._networks
             for tile in layer.tiles
+            if corner_of(tile) not in self._repeated
             for flip in self._window.flips
         ]
         while jobs:
@@ -283,6 +293,9 @@ class _Sweep:
             self._accumulate(layer, chosen, parts)
             del jobs[: len(chosen)]
             yield len(chosen)
+        for tile in known:
+            self._of(layer, tile, self._sums).add_(self._common)
+            yield self._share
         self._count(layer)
 
     def _shrink(self, failed: int) -> None:
@@ -325,6 +338,8 @@ class _Sweep:
                 rows = self._mirrored[:, None] if part.ndim == 3 else self._mirrored
                 weighted = rows.mul_(self._weight).movedim(self._tiling.axis + 1, 1)
                 self._of(layer, tile, self._sums).add_(weighted)
+                if corner_of(tile) in self._first:
+                    self._common.add_(weighted)
                 self._mirrored = None
 
     @torch.inference_mode()

@@ -17,7 +17,7 @@ from autoseg.core.image import LabelMap
 from autoseg.errors import AutosegError
 from autoseg.imaging.decide import Labels
 from autoseg.imaging.operators import Floats
-from autoseg.io.images import read_image
+from autoseg.io.images import read_geometry, read_image
 from autoseg.io.probability_file import writing_probabilities
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 from autoseg.predict.overlap import ahead
@@ -95,7 +95,8 @@ def segmented(
     Yields:
         The cases in order, with a label map, kept, or failed. Probabilities are written.
     """
-    link = ahead if overlapping else iter
+    # What may be taken is what one case takes.
+    link = ahead if overlapping and segmenter.max_memory_bytes is None else iter
     prepared = link(_prepared(segmenter, cases, again))
     worked_on = link(_worked_on(segmenter, prepared))
     yield from link(_restored(segmenter, worked_on))
@@ -125,6 +126,8 @@ def _prepared(segmenter: Segmenter, cases: Iterable[Case], again: bool) -> Itera
             if case.is_kept and case.known is not None:
                 case.noted = judged_anew(case.known, qualities_of(segmenter))
             else:
+                if segmenter.max_memory_bytes is not None:
+                    segmenter.refuse_too_large(read_geometry(case.paths[0])[0])
                 image = read_image(case.paths)
                 segmenter.check(image)
                 case.warnings = unlike(image, segmenter.seen) if segmenter.seen else ()

@@ -14,8 +14,8 @@ from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError, WorkspaceError
 from autoseg.io import bundle
 from autoseg.networks.build import build_network
+from autoseg.networks.inference import Inference, choose_inference, make_ready
 from autoseg.networks.label_channels import LabelChannels
-from autoseg.networks.precision import choose as choose_precision
 from autoseg.networks.precision import choose_device
 from autoseg.predict.predictor import Predictor
 from autoseg.predict.record import combined_hash, file_hash
@@ -35,12 +35,14 @@ class PredictOptions:
     Attributes:
         device: as ``choose_device`` takes it.
         precision: as ``networks.precision.choose`` takes it.
+        max_memory_bytes: main memory that a prediction may take; None for any.
         step: largest distance of neighbouring patches, as a share of the patch.
         mirrors: whether to mirror along the axes that were mirrored in training.
     """
 
     device: str = "auto"
     precision: str = "auto"
+    max_memory_bytes: int | None = None
     step: float = STEP
     mirrors: bool = True
 
@@ -82,8 +84,8 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     for path, model in zip(bundles, models, strict=True):
         _check_belongs(model, first, path)
     configuration = first.configuration
-    precision, reason = choose_precision(device, options.precision, configuration.dimensions)
-    logger.debug("%s", reason)
+    inference = choose_inference(device, options.precision, configuration.dimensions)
+    logger.debug("%s", inference.reason)
     members = list(zip(models, bundles, strict=True))
     previous = _load_previous(members, options)
     mirror_axes = first.training.mirror_axes
@@ -91,7 +93,7 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
     identity = options.as_used(weights, mirror_axes)
     return Predictor(
         identity=combined_hash([identity, previous.identity]) if previous else identity,
-        networks=[_network(model, path, device) for model, path in members],
+        networks=[_network(model, path, device, inference) for model, path in members],
         configuration=configuration,
         recipe=first.recipe,
         labels=first.labels,
@@ -99,7 +101,7 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
         step=options.step,
         seen=_seen_by(models),
         device=device,
-        precision=precision,
+        precision=inference.precision,
         previous=previous,
         quality=tuple(model.quality for model in models if model.quality is not None),
     )
@@ -160,7 +162,11 @@ def load_segmenter(
             place=groups[0][0],
             remedy="run: autoseg select",
         )
-    return Segmenter(predictors=tuple(predictors), clean_up=tuple(clean_up))
+    return Segmenter(
+        predictors=tuple(predictors),
+        clean_up=tuple(clean_up),
+        max_memory_bytes=options.max_memory_bytes,
+    )
 
 
 def _load_previous(
@@ -213,7 +219,9 @@ def _check_belongs(model: Model, first: Model, path: Path) -> None:
         )
 
 
-def _network(model: Model, path: Path, device: torch.device) -> torch.nn.Module:
+def _network(
+    model: Model, path: Path, device: torch.device, inference: Inference
+) -> torch.nn.Module:
     num_inputs = model.configuration.num_inputs(model.channels, model.labels)
     network = build_network(
         model.configuration.network,
@@ -230,4 +238,5 @@ def _network(model: Model, path: Path, device: torch.device) -> torch.nn.Module:
         ) from error
     if model.configuration.previous is not None:
         network = LabelChannels(network, num_inputs - len(model.channels))
-    return network.to(device)
+        num_inputs = len(model.channels) + 1
+    return make_ready(network.to(device), inference, model.configuration.network, num_inputs)

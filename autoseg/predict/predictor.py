@@ -25,6 +25,7 @@ from autoseg.imaging.restore import hand_on_labels, restore_labels, restore_prob
 from autoseg.networks.agreement import Agreement
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import Window, predict_slabs
+from autoseg.predict.pace import told_if_slow
 from autoseg.predict.unlike import Seen
 
 
@@ -232,8 +233,8 @@ class Predictor:
         tensor = torch.from_numpy(prepared.image)
         if read is not None:
             tensor = torch.cat([tensor, torch.from_numpy(read)[None].float()])
-        seen = self.agreement
-        slabs = predict_slabs(self.networks, tensor, self._window(), axis, progress, seen)
+        seen, told = self.agreement, told_if_slow(progress, self.device)
+        slabs = predict_slabs(self.networks, tensor, self._window(), axis, told, seen)
         if seen is not None:
             slabs = seen.watch(slabs)
         return (slab.numpy() for slab in slabs)

@@ -20,6 +20,7 @@ from autoseg.imaging.decide import Labels, indices_from
 from autoseg.imaging.operators import Floats
 from autoseg.imaging.prepare import Trace
 from autoseg.imaging.restore import raw_cuts, restore_labels, restore_probability_slabs
+from autoseg.predict.memory import refuse_too_large
 from autoseg.predict.predictor import Predictor, Ready
 from autoseg.predict.record import combined_hash
 from autoseg.predict.unlike import Seen
@@ -166,10 +167,12 @@ class Segmenter:
         predictors: one per configuration and run, all of the same labels and channels; of
             several, probabilities are averaged on the raw grid.
         clean_up: what is removed of the structures.
+        max_memory_bytes: main memory that a prediction may take; None for any.
     """
 
     predictors: tuple[Predictor, ...]
     clean_up: tuple[CleanUp, ...] = ()
+    max_memory_bytes: int | None = None
 
     @property
     def identity(self) -> str:
@@ -237,6 +240,17 @@ class Segmenter:
         """
         return self.probabilities_of(self.ready(image), progress)
 
+    def refuse_too_large(self, geometry: Geometry) -> None:
+        """Refuse an image that would take more memory than it may; its header is enough.
+
+        Args:
+            geometry: of the raw image.
+
+        Raises:
+            DataError: if it would take more.
+        """
+        refuse_too_large(self.predictors, geometry, self.max_memory_bytes)
+
     def ready(self, image: Image) -> ReadyImage:
         """Prepare an image for all predictors; those that see it the same way share it.
 
@@ -244,8 +258,10 @@ class Segmenter:
             image: raw intensities, the channels in the order of training.
 
         Raises:
-            DataError: if the image does not have the model's channels.
+            DataError: if the image does not have the model's channels, or would take more
+                memory than it may.
         """
+        self.refuse_too_large(image.geometry)
         known: list[tuple[Predictor, Ready]] = []
         for predictor in self.predictors:
             alike = (ready for one, ready in known if predictor.reads_as(one))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from autoseg.core.progress import silent
 from autoseg.errors import AutosegError
 from autoseg.networks import sliding_window
+from autoseg.networks.alike import alike_tiles
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import Window, predict_logits, predict_slabs
 
@@ -330,3 +331,48 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
 
     with pytest.raises(RuntimeError, match="something else"):
         predict(Broken(), waves(1, 9, 6, 8), (6, 6, 8), 1, patches_per_pass=4)
+
+
+class TestTilesThatShowNothing:
+    @staticmethod
+    def body() -> Tensor:
+        """Something in a corner of a wide field that has one value per channel."""
+        image = torch.tensor([-0.7, 0.2]).view(2, 1, 1, 1).repeat(1, 26, 22, 34)
+        image[:, 2:9, 3:8, 4:11] = waves(2, 7, 5, 7)
+        return image
+
+    @pytest.mark.parametrize("patch_size", [(8, 6, 10), (6, 10), (30, 6, 10)])
+    @pytest.mark.parametrize("patches_per_pass", [1, 5])
+    def test_they_go_through_the_networks_once_and_nothing_changes(
+        self, patch_size, patches_per_pass, monkeypatch
+    ):
+        torch.manual_seed(0)
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[len(patch_size)]
+        networks = [nn.Sequential(Echo(), convolution(2, 3, 3, padding=1)) for _ in range(2)]
+        moved = window(patch_size, 3, mirror_axes=(0, 1), patches_per_pass=patches_per_pass)
+        axis = 2 if len(patch_size) == 3 else 0
+        skipping = torch.cat(list(predict_slabs(networks, self.body(), moved, axis)), dim=1)
+        passes = sum(len(batch) for batch in networks[0][0].seen)
+        monkeypatch.setattr(sliding_window, "alike_tiles", lambda image, tiles: [])
+        plain = torch.cat(list(predict_slabs(networks, self.body(), moved, axis)), dim=1)
+        all_passes = sum(len(batch) for batch in networks[0][0].seen) - passes
+        torch.testing.assert_close(skipping, plain, atol=1e-6, rtol=1e-6)
+        assert passes < 0.7 * all_passes
+
+    def test_they_count_as_done(self):
+        calls = []
+        network = nn.Conv3d(1, 1, 1)
+        image = torch.zeros(1, 16, 8, 8)
+        predict(network, image, (8, 8, 8), 1, lambda done, total, note="": calls.append(done))
+        assert calls == [1, 2, 3]
+
+    def test_they_are_those_with_one_value_per_channel(self):
+        image = self.body()
+        tiles = [
+            (slice(z, z + 4), slice(y, y + 4), slice(x, x + 4))
+            for z, y, x in ((0, 0, 2), (2, 3, 4), (10, 10, 10), (22, 0, 30), (12, 9, 1))
+        ]
+        assert alike_tiles(image, tiles) == [(10, 10, 10), (22, 0, 30), (12, 9, 1)]
+        assert alike_tiles(image, tiles[:3]) == []
+        image[:, 10:26] = torch.nan
+        assert alike_tiles(image, tiles) == []
