@@ -32,6 +32,25 @@ def decide(outputs: Iterator[Floats], labels: LabelSpace) -> Labels:
     return _written_over(outputs, _written_as(labels))
 
 
+def indices_from(probabilities: Floats, labels: LabelSpace) -> Labels:
+    """The label index of every voxel, by the probabilities of all outputs.
+
+    What ``decide`` finds for logits this finds for what they become: of classes that exclude each
+    other the most likely, of equal ones the first; with regions those above one half, one over
+    the other.
+
+    Args:
+        probabilities: float32 ``(outputs, ...)``.
+        labels: what the outputs mean.
+
+    Returns:
+        int16 indices of the shape without outputs.
+    """
+    if not labels.has_regions:
+        return _argmax(iter(probabilities))
+    return _written_over(iter(probabilities), _written_as(labels), above=0.5)
+
+
 def _written_as(labels: LabelSpace) -> list[int]:
     """The index that each region is written as."""
     ascending = labels.foreground_values
@@ -47,12 +66,12 @@ def _argmax(classes: Iterator[Floats]) -> Labels:
     return winner
 
 
-def _written_over(regions: Iterator[Floats], indices: list[int]) -> Labels:
+def _written_over(regions: Iterator[Floats], indices: list[int], above: float = 0.0) -> Labels:
     written: Labels | None = None
     for index, values in zip(indices, regions, strict=True):
         if written is None:
             written = np.zeros(values.shape, dtype=np.int16)
-        written[values > 0] = index
+        written[values > above] = index
     assert written is not None
     return written
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,58 @@ def restore_slabs(
         yield slab.rows, np.stack([resizer.slab(slab, values) for values in window])
 
 
+def restore_probability_slabs(
+    slabs: Iterable[AnyFloats], trace: Trace, labels: LabelSpace, axis: int = 0, rows: int = 32
+) -> Iterator[tuple[slice, Floats]]:
+    """The probability of every output, slab by slab of the whole raw grid.
+
+    Args:
+        slabs: as ``restore_labels`` takes them.
+        trace: of the image they were predicted from.
+        labels: what the outputs mean.
+        axis: of the network's grid; slabs of the raw one are cut along ``trace.transpose[axis]``.
+        rows: thickness of a slab at most.
+
+    Yields:
+        Consecutive rows along that raw axis, and float32 ``(outputs, rows, *others)``, the other
+        raw axes in their order. Of classes that exclude each other they sum to 1, and outside the
+        non-zero region's bounding box class 0 has it all; of regions each is by itself, and 0
+        there. Where the cuts are depends on the image's box and ``rows`` alone.
+
+    Raises:
+        ValueError: if the slabs are of another grid, or not one for each output.
+    """
+    first, second = (one for one in range(3) if one != axis)
+    is_turned = trace.transpose[first] > trace.transpose[second]
+    low, high = trace.box.lower[axis], trace.box.upper[axis]
+    cuts = raw_cuts(trace, trace.transpose[axis], rows)
+    inside = tuple(trace.box.slices[one] for one in (first, second))
+    across = tuple(trace.shape[trace.transpose[one]] for one in (first, second))
+    activate = _sigmoid if labels.has_regions else _softmax
+
+    def background(thickness: int) -> Floats:
+        """Nothing, the other axes as the network has them."""
+        slab = np.zeros((labels.num_outputs, thickness, *across), dtype=np.float32)
+        if not labels.has_regions:
+            slab[0] = 1.0
+        return slab
+
+    def turned(slab: Floats) -> Floats:
+        return slab.swapaxes(2, 3) if is_turned else slab
+
+    for part in (cut for cut in cuts if cut.stop <= low):
+        yield part, turned(background(part.stop - part.start))
+    for part, outputs in restore_slabs(slabs, trace, axis, rows):
+        _check_count(len(outputs), labels)
+        slab = activate(outputs)
+        if slab.shape[2:] != across:
+            slab = background(part.stop - part.start)
+            slab[(slice(None), slice(None), *inside)] = outputs
+        yield slice(low + part.start, low + part.stop), turned(slab)
+    for part in (cut for cut in cuts if cut.start >= high):
+        yield part, turned(background(part.stop - part.start))
+
+
 def restore_probabilities(
     slabs: Iterable[AnyFloats], trace: Trace, labels: LabelSpace, axis: int = 0
 ) -> Floats:
@@ -123,23 +175,33 @@ def restore_probabilities(
         axis: of the network's grid.
 
     Returns:
-        float32 ``(outputs, *trace.shape)``. Of classes that exclude each other they sum to 1,
-        and outside the non-zero region's bounding box class 0 has it all; of regions each is by
-        itself, and 0 there.
+        float32 ``(outputs, *trace.shape)``; see ``restore_probability_slabs``.
 
     Raises:
         ValueError: if the slabs are of another grid, or not one for each output.
     """
-    probabilities = np.zeros((labels.num_outputs, *trace.shape), dtype=np.float32)
-    if not labels.has_regions:
-        probabilities[0] = 1.0
-    transposed = probabilities.transpose(0, *(one + 1 for one in trace.transpose))
-    inside = np.moveaxis(crop(transposed, trace.box), axis + 1, 1)
-    activate = _sigmoid if labels.has_regions else _softmax
-    for rows, outputs in restore_slabs(slabs, trace, axis):
-        _check_count(len(outputs), labels)
-        inside[:, rows] = activate(outputs)
+    probabilities = np.empty((labels.num_outputs, *trace.shape), dtype=np.float32)
+    along = np.moveaxis(probabilities, trace.transpose[axis] + 1, 1)
+    for rows, slab in restore_probability_slabs(slabs, trace, labels, axis):
+        along[:, rows] = slab
     return probabilities
+
+
+def raw_cuts(trace: Trace, axis: int, rows: int) -> list[slice]:
+    """Where ``restore_probability_slabs`` cuts: at the box's ends, and every so many rows.
+
+    Args:
+        trace: of the image.
+        axis: of the raw grid.
+        rows: thickness of a slab at most.
+    """
+    own = trace.transpose.index(axis)
+    ends = (0, trace.box.lower[own], trace.box.upper[own], trace.shape[axis])
+    return [
+        slice(one, min(one + rows, stop))
+        for start, stop in pairwise(ends)
+        for one in range(start, stop, rows)
+    ]
 
 
 def _check_count(outputs: int, labels: LabelSpace) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from autoseg.core.model import Model
+from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError, WorkspaceError
 from autoseg.io import bundle
 from autoseg.networks.build import build_network
@@ -18,6 +19,7 @@ from autoseg.networks.precision import choose as choose_precision
 from autoseg.networks.precision import choose_device
 from autoseg.predict.predictor import Predictor
 from autoseg.predict.record import combined_hash, file_hash
+from autoseg.predict.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,47 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
         precision=precision,
         previous=previous,
     )
+
+
+def load_segmenter(
+    groups: Sequence[Sequence[Path]], options: PredictOptions, clean_up: Sequence[CleanUp] = ()
+) -> Segmenter:
+    """Load all that predicts together.
+
+    Args:
+        groups: of each configuration and run, one ``bundle.json`` per fold.
+        options: device and precision.
+        clean_up: what is removed afterwards.
+
+    Returns:
+        The segmenter, all its networks on the device.
+
+    Raises:
+        ArtifactError: if a file is broken, the weights do not fit, members do not belong
+            together, or a structure to clean up is none of theirs.
+        WorkspaceError: if weights are missing, those of a previous stage included.
+    """
+    predictors = [load_predictor(bundles, options) for bundles in groups]
+    first = predictors[0]
+    for predictor, bundles in zip(predictors, groups, strict=True):
+        for what, mine, other in (
+            ("labels", predictor.labels, first.labels),
+            ("channels", predictor.recipe.channels, first.recipe.channels),
+        ):
+            if mine != other:
+                raise ArtifactError(
+                    f"has other {what} than {groups[0][0]}, they cannot predict together",
+                    place=bundles[0],
+                    remedy="choose models of one task, planned from the same data",
+                )
+    unknown = {rule.structure for rule in clean_up} - set(first.labels.names)
+    if unknown:
+        raise ArtifactError(
+            f"clean_up: the model has no structure '{min(unknown)}'",
+            place=groups[0][0],
+            remedy="run: autoseg select",
+        )
+    return Segmenter(predictors=tuple(predictors), clean_up=tuple(clean_up))
 
 
 def _load_previous(

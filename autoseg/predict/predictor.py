@@ -18,10 +18,24 @@ from autoseg.core.progress import Progress, silent
 from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.imaging.decide import Labels
+from autoseg.imaging.operators import Floats
 from autoseg.imaging.prepare import Prepared, Trace, prepare
-from autoseg.imaging.restore import hand_on_labels, restore_labels
+from autoseg.imaging.restore import hand_on_labels, restore_labels, restore_probability_slabs
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import Window, predict_slabs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ready:
+    """An image as a predictor reads it.
+
+    Attributes:
+        prepared: for its own networks.
+        previous: of a cascade, the image as the previous stage reads it.
+    """
+
+    prepared: Prepared
+    previous: Ready | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +84,71 @@ class Predictor:
         Raises:
             DataError: if the image does not have the model's channels.
         """
+        indices = self.indices(self.ready(image), progress)
+        return LabelMap(array=self.labels.to_values(indices), geometry=image.geometry)
+
+    def ready(self, image: Image) -> Ready:
+        """Prepare an image, for the previous stage, too, if there is one.
+
+        Args:
+            image: raw intensities, the channels in the order of training.
+
+        Raises:
+            DataError: if the image does not have the model's channels.
+        """
         self._check(image)
         prepared = prepare(image.array, image.geometry.spacing, self.recipe)
-        axis = self._axis(prepared.trace)
-        slabs = self._slabs(prepared, axis, progress, self._read(image, prepared.trace, progress))
-        indices = restore_labels(slabs, prepared.trace, self.labels, axis)
-        return LabelMap(array=self.labels.to_values(indices), geometry=image.geometry)
+        previous = None if self.previous is None else self.previous.ready(image)
+        return Ready(prepared=prepared, previous=previous)
+
+    def reads_as(self, other: Predictor) -> bool:
+        """Whether what is ready for another predictor is ready for this one."""
+        if self.previous is None or other.previous is None:
+            return self.recipe == other.recipe and self.previous is other.previous
+        return self.recipe == other.recipe and self.previous.reads_as(other.previous)
+
+    def indices(self, ready: Ready, progress: Progress = silent) -> Labels:
+        """The label index of every raw voxel.
+
+        Args:
+            ready: the image.
+            progress: called after each tile.
+
+        Returns:
+            int16 ``(z, y, x)``, on the raw grid.
+        """
+        axis = self._axis(ready.prepared.trace)
+        slabs = self._slabs(ready.prepared, axis, progress, self._read(ready, progress))
+        return restore_labels(slabs, ready.prepared.trace, self.labels, axis)
+
+    def probabilities(
+        self, ready: Ready, axis: int, rows: int, progress: Progress = silent
+    ) -> Iterator[tuple[slice, Floats]]:
+        """The probability of every output, slab by slab of the raw grid.
+
+        Args:
+            ready: the image.
+            axis: of the raw grid, one of ``axes``.
+            rows: thickness of a slab at most.
+            progress: called after each tile.
+
+        Yields:
+            As ``restore_probability_slabs`` does.
+        """
+        trace = ready.prepared.trace
+        own = trace.transpose.index(axis)
+        slabs = self._slabs(ready.prepared, own, progress, self._read(ready, progress))
+        yield from restore_probability_slabs(slabs, trace, self.labels, own, rows)
+
+    def axes(self) -> tuple[int, ...]:
+        """Raw axes along which an image can be worked off: of slices, the one across them."""
+        transpose = self.recipe.transpose
+        return transpose[:1] if self.configuration.dimensions == 2 else tuple(sorted(transpose))
+
+    def in_work(self, ready: Ready, axis: int) -> int:
+        """Voxels of the prepared grid that are in work at once along a raw axis."""
+        trace = ready.prepared.trace
+        return self._in_work(trace)[trace.transpose.index(axis)]
 
     def indices_on(self, image: Image, grid: Trace, progress: Progress = silent) -> Labels:
         """What a cascade's next stage sees of an image, in training and in prediction.
@@ -91,23 +164,33 @@ class Predictor:
         Raises:
             DataError: if the image does not have the model's channels.
         """
-        self._check(image)
-        prepared = prepare(image.array, image.geometry.spacing, self.recipe)
-        axis = self._axis(prepared.trace)
-        slabs = self._slabs(prepared, axis, progress, self._read(image, prepared.trace, progress))
-        return hand_on_labels(slabs, prepared.trace, grid, self.labels, axis)
+        return self._handed_on(self.ready(image), grid, progress)
 
-    def _read(self, image: Image, grid: Trace, progress: Progress) -> Labels | None:
-        return None if self.previous is None else self.previous.indices_on(image, grid, progress)
+    def _handed_on(self, ready: Ready, grid: Trace, progress: Progress) -> Labels:
+        trace = ready.prepared.trace
+        axis = self._axis(trace)
+        slabs = self._slabs(ready.prepared, axis, progress, self._read(ready, progress))
+        return hand_on_labels(slabs, trace, grid, self.labels, axis)
+
+    def _read(self, ready: Ready, progress: Progress) -> Labels | None:
+        """What the previous stage of a cascade found."""
+        if self.previous is None:
+            return None
+        assert ready.previous is not None
+        return self.previous._handed_on(ready.previous, ready.prepared.trace, progress)
 
     def _axis(self, trace: Trace) -> int:
-        """The axis along which least of the outputs is in work; slices come one by one."""
-        patch, shape = self.configuration.patch_size, trace.prepared_shape
-        if len(patch) == 2:
+        """The prepared axis along which least of the outputs is in work; 0 of slices."""
+        if self.configuration.dimensions == 2:
             return 0
-        depths = [min(pair) for pair in zip(patch, shape, strict=True)]
-        in_work = [depth * prod(shape) / size for depth, size in zip(depths, shape, strict=True)]
+        in_work = self._in_work(trace)
         return in_work.index(min(in_work))
+
+    def _in_work(self, trace: Trace) -> list[int]:
+        """Voxels in work along each prepared axis: a patch's depth of the cross-section."""
+        patch, shape = self.configuration.patch_size, trace.prepared_shape
+        depths = [min(pair) for pair in zip((1, *patch)[-3:], shape, strict=True)]
+        return [depth * (prod(shape) // size) for depth, size in zip(depths, shape, strict=True)]
 
     def _slabs(
         self, prepared: Prepared, axis: int, progress: Progress, read: Labels | None
@@ -119,7 +202,11 @@ class Predictor:
         tensor = torch.from_numpy(prepared.image)
         if read is not None:
             tensor = torch.cat([tensor, torch.from_numpy(read)[None].float()])
-        window = Window(
+        slabs = predict_slabs(self.networks, tensor, self._window(), axis, progress)
+        return (slab.numpy() for slab in slabs)
+
+    def _window(self) -> Window:
+        return Window(
             patch_size=self.configuration.patch_size,
             num_outputs=self.labels.num_outputs,
             mirror_axes=self.mirror_axes,
@@ -128,8 +215,6 @@ class Predictor:
             # What training holds with gradients, prediction holds without.
             patches_per_pass=self.configuration.batch_size if self.device.type == "cuda" else 1,
         )
-        slabs = predict_slabs(self.networks, tensor, window, axis, progress)
-        return (slab.numpy() for slab in slabs)
 
     def _check(self, image: Image) -> None:
         expected = self.recipe.channels

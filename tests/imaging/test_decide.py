@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.imaging.decide import decide
+from autoseg.imaging.decide import decide, indices_from
 
 
 def regions(**structures):
@@ -55,3 +55,18 @@ def test_outputs_are_taken_one_by_one():
 def test_another_number_of_outputs_than_regions_is_refused(count):
     with pytest.raises(ValueError, match="zip"):
         decide(iter(np.zeros((count, 2, 3))), regions(whole=(1, 2), core=(2,)))
+
+
+def test_of_probabilities_the_most_likely_class_counts():
+    probabilities = np.array([[[0.5, 0.2]], [[0.5, 0.3]], [[0.0, 0.5]]], dtype=np.float32)
+    labels = LabelSpace(structures=tuple(Structure(name=f"s{v}", values=(v,)) for v in (7, 3)))
+    found = indices_from(probabilities, labels)
+    assert found.dtype == np.int16
+    assert found.tolist() == [[0, 2]]
+
+
+def test_of_probabilities_of_regions_those_above_one_half_count():
+    labels = regions(whole=(1, 4, 2), core=(4, 1), enhancing=(4,))
+    whole, core, enhancing = [0.5, 0.6, 0.9], [0.2, 0.51, 0.5], [0.4, 0.1, 0.7]
+    found = indices_from(np.array([whole, core, enhancing], dtype=np.float32), labels)
+    assert found.tolist() == [0, 1, 3]

@@ -9,7 +9,13 @@ from autoseg.imaging.boxes import Box
 from autoseg.imaging.decide import decide
 from autoseg.imaging.prepare import Trace
 from autoseg.imaging.resample import resample_logits
-from autoseg.imaging.restore import restore_labels, restore_slabs
+from autoseg.imaging.restore import (
+    raw_cuts,
+    restore_labels,
+    restore_probabilities,
+    restore_probability_slabs,
+    restore_slabs,
+)
 
 REGIONS = LabelSpace(
     structures=(
@@ -185,3 +191,42 @@ def test_no_more_than_a_window_and_a_part_is_kept():
 def test_outputs_of_another_grid_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         restore_labels(parts, trace_of((20, 8, 8), (30, 9, 9)), classes(2))
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1), (1, 0, 2), (2, 1, 0)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("labels", [classes(3), REGIONS], ids=["classes", "regions"])
+def test_probabilities_come_slab_by_slab_of_the_whole_raw_grid(transpose, axis, labels):
+    trace = trace_of((7, 9, 5), (13, 8, 11), transpose, margin=3)
+    logits = smooth_logits(3, trace.prepared_shape)
+    inside = whole(logits, trace)
+    if labels.has_regions:
+        activated = 1 / (1 + np.exp(-inside))
+        expected = np.zeros((3, *trace.shape))
+    else:
+        activated = np.exp(inside) / np.exp(inside).sum(axis=0)
+        expected = np.zeros((3, *trace.shape))
+        expected[0] = 1
+    view = expected.transpose(0, *(one + 1 for one in transpose))
+    view[(slice(None), *trace.box.slices)] = activated
+
+    raw = transpose[axis]
+    found = np.full_like(expected, np.nan)
+    cuts = []
+    for rows, slab in restore_probability_slabs(
+        in_parts(logits, axis, 2), trace, labels, axis, rows=4
+    ):
+        np.moveaxis(found, raw + 1, 1)[:, rows] = slab
+        cuts.append(rows)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert cuts == raw_cuts(trace, raw, 4)
+    assert cuts[0].start == 0
+    assert all(one.stop == other.start for one, other in pairwise(cuts))
+    whole_array = restore_probabilities(in_parts(logits, axis, 3), trace, labels, axis)
+    np.testing.assert_allclose(whole_array, expected, atol=1e-5)
+
+
+def test_probabilities_of_another_number_of_outputs_are_refused():
+    trace = trace_of((4, 4, 4), (4, 4, 4))
+    with pytest.raises(ValueError, match="2 outputs, but the labels have 3"):
+        list(restore_probability_slabs([np.zeros((2, 4, 4, 4))], trace, classes(3)))
