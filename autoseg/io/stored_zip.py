@@ -167,7 +167,7 @@ def _check(info: zipfile.ZipInfo) -> None:
         raise ArtifactError(f"entry {name!r} is a link")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
         raise ArtifactError(f"entry {name!r} is compressed")
-    if not _NAME.fullmatch(name) or (mode and not stat.S_ISREG(mode)):
+    if not _NAME.fullmatch(name) or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         raise ArtifactError(f"entry {name!r} is neither JSON nor safetensors")
     if info.flag_bits & ~_UTF8:
         raise ArtifactError(f"entry {name!r} is encrypted or of unknown size")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from autoseg.core.model import Model
 from autoseg.errors import ArtifactError
 from autoseg.networks.build import build_network
 from autoseg.networks.label_channels import LabelChannels
+
+_FILLING = ("normal_", "uniform_", "trunc_normal_", "zero_", "fill_")
 
 
 def network_of(model: Model, weights: Mapping[str, Tensor], place: Path) -> nn.Module:
@@ -58,10 +62,27 @@ def _empty(model: Model, num_inputs: int, num_tensors: int) -> nn.Module | None:
     if blocks > num_tensors:
         return None
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _LeftEmpty():
             return _build(model, num_inputs)
     except (RuntimeError, OverflowError, TypeError, ValueError):
         return None  # sizes that no tensor can have
+
+
+class _LeftEmpty(TorchFunctionMode):
+    """Draws no initial weights: torch would load a compiler to do that without memory."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the function returns
+        """As the base class does, but for what fills a tensor."""
+        options = kwargs or {}
+        if getattr(func, "__name__", "") in _FILLING:
+            return args[0] if args else options["tensor"]
+        return func(*args, **options)
 
 
 def _build(model: Model, num_inputs: int) -> nn.Module:

@@ -62,6 +62,7 @@ def with_header(file, change):
     header = json.loads(weights[8 : 8 + length])
     change(header)
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
     changed = struct.pack("<Q", len(text)) + text + weights[8 + length :]
     return sealed(file, entries | {"models/0.safetensors": changed})
 
