@@ -160,7 +160,7 @@ def _write(network: nn.Module, model: Model, path: Path) -> float | None:
 
 
 def _run(path: Path, batch: np.ndarray) -> np.ndarray:
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports]
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return np.asarray(session.run([LOGITS], {IMAGE: batch})[0])

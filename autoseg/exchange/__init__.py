@@ -1,1 +1,0 @@
-"""``autoseg export`` and ``import``: models for and from other programs."""
