@@ -67,6 +67,43 @@ def locate_model(
     return _fold_of(workspace.task(parts[0]), parts[1:], text, purpose).bundle
 
 
+def locate_folds(text: str, workspace: Workspace, cwd: Path = Path()) -> list[Path]:
+    """Find the model files of all folds a user means.
+
+    Args:
+        text: as ``locate_model`` takes it; where it names no fold, all that are finished. A
+            folder of folds will do, too.
+        workspace: where names are looked up.
+        cwd: the current directory.
+
+    Returns:
+        Model files, sorted; at least one.
+
+    Raises:
+        AutosegError: as ``locate_model``.
+    """
+    for root in (cwd, workspace.root):
+        found = _folds_in(root / Path(text).expanduser())
+        if found:
+            return found
+    one = locate_model(text, workspace, cwd=cwd)
+    is_file = any((root / Path(text).expanduser()).exists() for root in (cwd, workspace.root))
+    words, fold = Path(text).parts, one.parent.name
+    if is_file or fold in words or _number(fold) in words:
+        return [one]
+    return _folds_in(one.parent.parent)
+
+
+def _folds_in(folder: Path) -> list[Path]:
+    """Model files of the finished folds of a run, given its folder."""
+    places = (path.parent for path in sorted(folder.glob(f"*/{BUNDLE_NAME}")))
+    folds = [
+        FoldFolder(root=place, plan="", configuration="", run="", fold=place.name)
+        for place in places
+    ]
+    return [fold.bundle for fold in folds if fold.is_finished]
+
+
 def read_model(path: Path) -> Model:
     """Read a model file that one set of weights belongs to.
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from glob import escape as glob_escape
 from pathlib import Path
 
 from autoseg.errors import AutosegError, DataError, WorkspaceError
-from autoseg.io import atomic
+from autoseg.io import atomic, nnunet_folders
+from autoseg.io.lookup import ambiguous, folders_below, suggestion
 
 WORKSPACE_NAME = "autoseg_workspace"
 WORKSPACE_VARIABLE = "AUTOSEG_WORKSPACE"
 REPORT_NAME = "report.json"
 EVERYTHING = "everything"
 """The fold that trains on all cases and holds out none."""
-_SEARCH_DEPTH = 3
 
 
 def check_name(name: str, kind: str) -> str:
@@ -310,8 +309,8 @@ class Workspace:
         """Find the task a command means.
 
         Args:
-            text: what ``--task`` said: a task's name, or a path whose last part is one; None
-                for the current task.
+            text: what ``--task`` said: a task's name, a path whose last part is one, or the
+                number of a ``Dataset004_Name``; None for the current task.
 
         Raises:
             WorkspaceError: if there is no current task, or no task of that name was planned.
@@ -320,9 +319,12 @@ class Workspace:
             return self.task(self.current())
         name = Path(text).expanduser().resolve().name
         known = self.task_names()
+        if nnunet_folders.is_number(text):
+            meant = nnunet_folders.numbered(map(Path, known), text)
+            name = meant[0].name if len(meant) == 1 else name
         if name not in known:
             raise WorkspaceError(
-                f"no task named '{text}' has been planned{_suggestion(name, known)}",
+                f"no task named '{text}' has been planned{suggestion(name, known)}",
                 place=self.root,
                 remedy=f"run: autoseg plan {text}",
             )
@@ -332,8 +334,9 @@ class Workspace:
         """Find the raw data a user means by a path or a name.
 
         Args:
-            text: a path; or the name of a folder up to three levels below ``cwd``, or of a task
-                of the workspace.
+            text: a path; or the name of a folder up to three levels below ``cwd``, of a task
+                of the workspace, or of a data set in ``$nnUNet_raw``; or the number that only
+                one ``Dataset004_Name`` has in these places.
             cwd: the current directory.
 
         Returns:
@@ -361,19 +364,30 @@ class Workspace:
         return self._locate_by_name(text, cwd.resolve())
 
     def _locate_by_name(self, name: str, cwd: Path) -> Path:
-        folders = list(_folders_below(cwd, self.root))
+        folders = list(folders_below(cwd, (self.root, WORKSPACE_NAME)))
         found = [folder for folder in folders if folder.name == name]
         if len(found) == 1:
             return found[0]
         if found:
-            places = ", ".join(str(folder.relative_to(cwd)) for folder in found[:5])
-            raise DataError(f"'{name}' may mean {places}", remedy="write the path")
+            raise ambiguous(name, [folder.relative_to(cwd) for folder in found])
         known = self.task_names()
         if name in known:
             return _raw_root(self.task(name))
-        hint = _suggestion(name, [folder.name for folder in folders] + known)
+        of_peer = nnunet_folders.raw_folders()
+        found = [folder for folder in of_peer if folder.name == name]
+        if not found and nnunet_folders.is_number(name):
+            tasks = nnunet_folders.numbered(map(Path, known), name)
+            raw = nnunet_folders.numbered([*folders, *of_peer], name)
+            roots = (*(_raw_root(self.task(task.name)) for task in tasks), *raw)
+            found = list(dict.fromkeys(folder.resolve() for folder in roots))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ambiguous(name, found)
+        hint = suggestion(name, [folder.name for folder in (*folders, *of_peer)] + known)
+        beside = f", none of ${nnunet_folders.RAW_VARIABLE}" if of_peer else ""
         raise DataError(
-            f"no task named '{name}': it is no path, no folder below {cwd} and no task of "
+            f"no task named '{name}': it is no path, no folder below {cwd}{beside} and no task of "
             f"the workspace {self.root}{hint}"
         )
 
@@ -434,23 +448,3 @@ def _raw_root(task: TaskFolder) -> Path:
             remedy="write the path of the folder they are in now",
         )
     return root
-
-
-def _folders_below(folder: Path, skipped: Path, depth: int = _SEARCH_DEPTH) -> Iterator[Path]:
-    """Folders up to some levels below one, without hidden ones and without a workspace."""
-    try:
-        children = sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
-        return
-    for child in children:
-        if _is_hidden(child.name) or child in (skipped, folder / WORKSPACE_NAME):
-            continue
-        yield child
-        if depth > 1:
-            yield from _folders_below(child, skipped, depth - 1)
-
-
-def _suggestion(name: str, known: list[str]) -> str:
-    by_folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=1)
-    return f"; did you mean '{by_folded[near[0]]}'?" if near else ""

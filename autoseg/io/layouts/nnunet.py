@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +16,11 @@ from autoseg.io import dataset_json, formats, images
 from autoseg.io.layouts.decathlon import cases_of_entries
 from autoseg.io.layouts.folder_tree import FolderTree, ImageName
 from autoseg.io.layouts.found import Found, Problems
+from autoseg.io.nnunet_folders import SPLITS, preprocessed_splits
+
+logger = logging.getLogger(__name__)
 
 IMAGES, LABELS = "imagesTr", "labelsTr"
-SPLITS = "splits_final.json"
 CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
 """Name of a case and number of a channel in the name of an image."""
 _DEFAULT_ENDING = ".nii.gz"
@@ -144,7 +147,7 @@ def _read_folds(
 ) -> tuple[Split, ...] | None:
     """The folds of ``splits_final.json``; None if there are none or they are wrong."""
     if not tree.has_file(SPLITS):
-        return None
+        return _folds_in_use(tree.root, names)
     file = tree.root / SPLITS
     try:
         rows = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -156,11 +159,33 @@ def _read_folds(
         problems.add("description", finding, file)
     if findings:
         return None
-    folds = tuple(Split(train=tuple(row["train"]), validation=tuple(row["val"])) for row in rows)
+    folds = _folds(rows)
     listed = {name for fold in folds for name in (*fold.train, *fold.validation)}
     for name in sorted(set(names) - listed):
         problems.add("unlisted", "in none of the folds", file, case=name)
     return folds
+
+
+def _folds_in_use(root: Path, names: Sequence[str]) -> tuple[Split, ...] | None:
+    """The folds nnU-Net made for the same data; they are no part of it, so never its fault."""
+    file = preprocessed_splits(root)
+    if file is None:
+        return None
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        logger.warning("%s: cannot be read (%s), and is not used", file, error)
+        return None
+    findings = _fold_findings(rows, set(names))
+    if findings:
+        logger.warning("%s: %s, so its folds are not used", file, findings[0])
+        return None
+    logger.info("the folds are those of %s", file)
+    return _folds(rows)
+
+
+def _folds(rows: Sequence[Mapping[str, Sequence[str]]]) -> tuple[Split, ...]:
+    return tuple(Split(train=tuple(row["train"]), validation=tuple(row["val"])) for row in rows)
 
 
 def _fold_findings(rows: object, names: set[str]) -> list[str]:

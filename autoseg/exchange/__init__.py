@@ -1,0 +1,1 @@
+"""``autoseg export`` and ``import``: models for and from other programs."""
