@@ -13,6 +13,7 @@ from autoseg.core.geometry import Triple
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.selection import CleanUp
 from autoseg.imaging.boxes import bounding_box, crop
+from autoseg.imaging.decide import Labels
 
 
 def keep_largest(
@@ -66,11 +67,11 @@ def count_components(labels: npt.NDArray[np.integer], count: int) -> tuple[int, 
 
 
 def clean_up(
-    indices: npt.NDArray[np.integer],
+    indices: Labels,
     rules: Sequence[CleanUp],
     labels: LabelSpace,
     spacing: Triple,
-) -> npt.NDArray[np.integer]:
+) -> Labels:
     """Remove what is unlikely to belong to a structure: all but the largest part, or small ones.
 
     Voxels are neighbours when they share a face, an edge or a corner. What is removed of a
@@ -98,7 +99,7 @@ def clean_up(
 
 
 def _clean(
-    indices: npt.NDArray[np.integer],
+    indices: Labels,
     rule: CleanUp,
     structure: Structure,
     labels: LabelSpace,

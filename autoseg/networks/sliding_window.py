@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
 from autoseg.imaging.patches import gaussian_weights, tile_starts
+from autoseg.networks.agreement import Agreement
 from autoseg.networks.precision import Precision, autocast, place
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def predict_slabs(
     window: Window,
     axis: int = 0,
     progress: Progress = silent,
+    agreement: Agreement | None = None,
 ) -> Iterator[Tensor]:
     """Compute the mean logits of some networks over a volume, slab by slab.
 
@@ -82,6 +84,7 @@ def predict_slabs(
         window: how they are moved.
         axis: of the volume, along which it is worked off; 0 for 2D networks.
         progress: told about every pass.
+        agreement: counts how far passes and networks agree, if somebody wants to know.
 
     Yields:
         Consecutive parts of the logits, float32 ``(num_outputs, rows, *others)`` on the CPU: rows
@@ -101,11 +104,14 @@ def predict_slabs(
             f"{window.patch_size}, along axis {axis}"
         )
     tiling = _Tiling.over(image.shape[1:], window, axis)
+    if agreement is not None:
+        tiles = [tile for layer in tiling.layers for tile in layer.tiles]
+        agreement.begin(tiles, len(window.flips), len(networks))
     with ExitStack() as stack:
         for network in networks:
             place(network, window.precision, window.device, window.dimensions)
             stack.enter_context(_evaluating(network))
-        sweep = _Sweep(networks, image, window, tiling)
+        sweep = _Sweep(networks, image, window, tiling, agreement)
         total = len(networks) * sum(len(layer.tiles) for layer in tiling.layers) * len(window.flips)
         done = 0
         for layer in tiling.layers:
@@ -221,9 +227,15 @@ class _Sweep:
     """Sums over the patches that reach the rows in work."""
 
     def __init__(
-        self, networks: Sequence[nn.Module], image: Tensor, window: Window, tiling: _Tiling
+        self,
+        networks: Sequence[nn.Module],
+        image: Tensor,
+        window: Window,
+        tiling: _Tiling,
+        agreement: Agreement | None,
     ) -> None:
         self._networks, self._window, self._tiling = networks, window, tiling
+        self._agreement = agreement
         self._passes = window.patches_per_pass
         across = [size for axis, size in enumerate(tiling.shape) if axis != tiling.axis]
         # Made outside inference mode: what callers get must be theirs to change.
@@ -304,8 +316,12 @@ class _Sweep:
     def _accumulate(self, layer: _Layer, jobs: Sequence[_Job], parts: Sequence[Tensor]) -> None:
         """Add outputs to the sums, in place: nothing here can be short of memory halfway."""
         for (_, tile, flip), part in zip(jobs, parts, strict=True):
+            if self._agreement is not None:
+                self._agreement.add_flip(tile, part)
             self._mirrored = part if self._mirrored is None else self._mirrored.add_(part)
             if flip == self._window.flips[-1]:
+                if self._agreement is not None:
+                    self._agreement.add_network(tile, self._mirrored)
                 rows = self._mirrored[:, None] if part.ndim == 3 else self._mirrored
                 weighted = rows.mul_(self._weight).movedim(self._tiling.axis + 1, 1)
                 self._of(layer, tile, self._sums).add_(weighted)

@@ -25,7 +25,9 @@ def untrained_task(toy: Toy, folder: Path) -> TaskFolder:
     plan = json.loads(task.plan_file("default").read_text())
     for configuration in plan["configurations"].values():
         stages = len(configuration["network"]["features_per_stage"])
-        configuration["network"]["features_per_stage"] = [4, 6, 8, 8, 8, 8, 8][:stages]
+        configuration["network"]["features_per_stage"] = [2, 3, 4, 4, 4, 4, 4][:stages]
+        configuration["training"]["mirror_axes"] = [0]
+    plan["configurations"]["3d_fullres"]["patch_size"] = [8, 16, 12]
     task.plan_file("default").write_text(json.dumps(plan))
     return task
 

@@ -7,9 +7,16 @@ from random_models import finish_fold, untrained_task
 
 from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError
+from autoseg.networks import precision
 from autoseg.predict.loading import PredictOptions, load_predictor, load_segmenter
 
 ON_CPU = PredictOptions(device="cpu", precision="float32")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Every probe takes as long as any other, and no time."""
+    monkeypatch.setattr(precision, "_seconds", lambda step: 1.0)
 
 
 @pytest.fixture(scope="module")
