@@ -103,7 +103,7 @@ def test_a_report_newer_than_the_weights_is_kept(task):
     file = task.report_file(*where)
     artifacts.save(file, report.model_copy(update={"predictions": "marked"}))
     assert validate(task, REQUEST).predictions == "marked"
-    weights = task.fold_folder(*where).bundle
+    weights = task.fold_folder(*where).weights
     os.utime(file, ns=(weights.stat().st_mtime_ns - 1,) * 2)
     assert validate(task, REQUEST) == report
     artifacts.save(file, report.model_copy(update={"predictions": "marked"}))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoseg.cli.console import progress_bar, set_up_logging
+from autoseg.cli.hints import print_hints
 from autoseg.cli.options import (
     DeviceOption,
     PrecisionOption,
@@ -47,6 +48,10 @@ def predict(
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="Any training run by default.")
     ] = None,
+    uncertainty: Annotated[
+        bool,
+        typer.Option("--uncertainty", help="Write a map of how undecided the networks were, too."),
+    ] = False,
     task: TaskOption = None,
     workspace: WorkspaceOption = None,
     device: DeviceOption = "auto",
@@ -65,7 +70,9 @@ def predict(
     )
     options = PredictOptions(device=device, precision=precision)
     with progress_bar("segmenting", quiet) as progress:
-        predictions = predict_folder(place, source, output, choice, options, progress)
+        predictions = predict_folder(
+            place, source, output, choice, options, progress, uncertainty=uncertainty
+        )
     _report_predictions(predictions, output, quiet)
 
 
@@ -80,6 +87,7 @@ def _fold_names(text: str | None) -> tuple[str, ...]:
 def _report_predictions(predictions: list[Prediction], output: Path, quiet: bool) -> None:
     failed = [p for p in predictions if p.error is not None]
     if not quiet:
+        print_hints([(p.name, p.hints) for p in predictions if p.hints is not None])
         typer.echo(f"{counted(len(predictions) - len(failed), 'label map')} in {output}")
     for prediction in failed:
         typer.echo(f"failed: {prediction.name}: {prediction.error}", err=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from pydantic import Field
 
 from autoseg.core.artifact import Artifact, Frozen
 from autoseg.core.geometry import Triple
 from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
+from autoseg.core.quality import QualityModel
 
 
 class Member(Frozen):
@@ -44,7 +47,11 @@ class Model(Artifact):
         min_spacing: smallest spacing per axis of the training data, mm, ``(z, y, x)``.
         max_spacing: largest spacing per axis of the training data, mm.
         versions: of the software that trained it, by distribution name.
+        quality: how Dice is predicted of what it segments; None if that was not calibrated.
     """
+
+    FORMAT: ClassVar[int] = 2
+    format: int = 2
 
     task: str
     run: str
@@ -59,6 +66,17 @@ class Model(Artifact):
     min_spacing: Triple
     max_spacing: Triple
     versions: dict[str, str]
+    quality: QualityModel | None = None
+
+    @classmethod
+    def migrate(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Format 1 knew nothing of quality."""
+        return data | {"format": cls.FORMAT}
+
+    @property
+    def meaning(self) -> str:
+        """All that its label maps depend on, as text: what is known of their quality is not."""
+        return self.model_copy(update={"quality": None}).model_dump_json()
 
     @property
     def recipe(self) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from statistics import fmean
 from typing import Literal
 
@@ -14,6 +15,8 @@ SignalName = Literal["mirrors", "folds", "expected"]
 
 CALIBRATED: tuple[tuple[SignalName, ...], ...] = (("mirrors", "expected"), ("expected",))
 """Signals that a Dice is predicted from; the first set of which a case has all is used."""
+
+_LEAST_DOUBT = 1e-3
 
 
 class Signals(Frozen):
@@ -36,13 +39,28 @@ class Signals(Frozen):
         return None if None in values else tuple(values)
 
 
+def evidence(signal: float) -> float:
+    """A signal on the scale on which Dice is a straight line of it.
+
+    Signals lie close to 1 for nearly all that a model knows, and far from it for what it does
+    not: by the logarithm of what is missing, the latter is not extrapolated into the absurd.
+
+    Args:
+        signal: 0 to 1.
+
+    Returns:
+        From 0, growing.
+    """
+    return -log(1 - signal + _LEAST_DOUBT) + log(1 + _LEAST_DOUBT)
+
+
 class Calibration(Frozen):
     """From signals to Dice: a sum that grows with each of them, between 0 and 1.
 
     Attributes:
         signals: which.
         offset: the Dice where all signals are 0; outside of 0 to 1 as a rule.
-        slopes: Dice per signal, not negative.
+        slopes: Dice per evidence of each signal, not negative.
     """
 
     signals: tuple[SignalName, ...]
@@ -51,7 +69,8 @@ class Calibration(Frozen):
 
     def dice(self, values: Sequence[float]) -> float:
         """The Dice that goes with values of the signals."""
-        total = self.offset + sum(s * v for s, v in zip(self.slopes, values, strict=True))
+        terms = zip(self.slopes, values, strict=True)
+        total = self.offset + sum(slope * evidence(value) for slope, value in terms)
         return min(max(total, 0.0), 1.0)
 
 

@@ -82,7 +82,7 @@ def export_onnx(
 
 
 def _count(group: Sequence[Trained]) -> int:
-    return len(group) + len({p.digests for one in group for p in one.previous})
+    return len(group) + len({p.identity for one in group for p in one.previous})
 
 
 class _Writer:
@@ -90,18 +90,18 @@ class _Writer:
 
     def __init__(self, folder: Path, progress: Progress, total: int) -> None:
         self._folder, self._progress, self._total = folder, progress, total
-        self._made: dict[tuple[tuple[str, str], ...], int] = {}
+        self._made: dict[tuple[str, ...], int] = {}
         self._files: list[str] = []
         self.stages: list[Stage] = []
         self.differences: list[float | None] = []
 
     def write_stage(self, group: Sequence[Trained]) -> int:
         """Write the networks of a configuration; returns the number of the stage."""
-        key = tuple(one.digests for one in group)
+        key = tuple(one.identity for one in group)
         if key in self._made:
             return self._made[key]
         # Each set of weights counts once, as in prediction.
-        before = {one.digests: one for trained in group for one in trained.previous}
+        before = {one.identity: one for trained in group for one in trained.previous}
         previous = self.write_stage(list(before.values())) if before else None
         files = [self._write_network(trained) for trained in group]
         self.stages.append(describe_stage(group[0].model, files, previous))

@@ -26,7 +26,7 @@ from autoseg.errors import ArtifactError, AutosegError
 from autoseg.io import artifacts, atomic, bundle
 from autoseg.io.mapped_weights import StoredTensor, map_file, map_tensors, read_header
 from autoseg.io.stored_zip import REMEDY, StoredEntry, read_entries, write_entries
-from autoseg.io.trained import Trained, from_bundle
+from autoseg.io.trained import Trained, from_bundle, identity_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,18 +124,19 @@ class _Packing:
         return self._add(trained)
 
     def _add(self, trained: Trained) -> str:
-        if trained.digests in self._names:
-            return self._names[trained.digests]
         previous = tuple(posixpath.basename(self._add(one)) for one in trained.previous)
-        number = len(self._names)
-        name = f"{_FOLDER}/{number}.json"
-        member = trained.model.members[0].model_copy(update={"weights": f"{number}.safetensors"})
-        update = {"members": (member,), "previous": previous, "held_out": ()}
-        described = trained.model.model_copy(update=update)
-        self.entries.append((name, _as_bytes(described)))
-        self.entries.append((f"{_FOLDER}/{member.weights}", trained.place))
-        self._names[trained.digests] = name
-        return name
+        described = trained.model.model_copy(update={"previous": previous, "held_out": ()})
+        # Not the identity: what is known of the quality is kept, too.
+        key = artifacts.as_text(described), trained.identity
+        if key not in self._names:
+            number = len(self._names)
+            weights = f"{number}.safetensors"
+            member = described.members[0].model_copy(update={"weights": weights})
+            content = _as_bytes(described.model_copy(update={"members": (member,)}))
+            self._names[key] = f"{_FOLDER}/{number}.json"
+            self.entries.append((self._names[key], content))
+            self.entries.append((f"{_FOLDER}/{weights}", trained.place))
+        return self._names[key]
 
 
 def _as_bytes(artifact: Artifact) -> bytes:
@@ -204,7 +205,7 @@ class OpenedModel:
                 model=model,
                 place=self.path / self._weights_of(name),
                 description=self.path / name,
-                digests=(self._hash_of(name), self._hash_of(self._weights_of(name))),
+                identity=identity_of(model, self._hash_of(self._weights_of(name))),
                 weights=partial(self._map, name),
                 previous=previous,
             )

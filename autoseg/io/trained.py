@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class Trained:
         model: what it is.
         place: where its weights lie, for messages.
         description: where the model is described, for messages.
-        digests: hashes of the description and of the weights.
+        identity: a hash of the weights and of how they are used.
         weights: reads or maps the tensors, by name.
         previous: of a cascade, the models of the previous stage.
     """
@@ -31,7 +32,7 @@ class Trained:
     model: Model
     place: Path
     description: Path
-    digests: tuple[str, str]
+    identity: str
     weights: Callable[[], dict[str, Tensor]]
     previous: tuple[Trained, ...] = ()
 
@@ -55,10 +56,20 @@ def from_bundle(path: Path) -> Trained:
         model=model,
         place=weights,
         description=path,
-        digests=(atomic.digest(path), atomic.digest(weights)),
+        identity=identity_of(model, atomic.digest(weights)),
         weights=lambda: bundle.load_weights(weights),
         previous=tuple(_previous(model, path.parent / name) for name in files),
     )
+
+
+def identity_of(model: Model, digest: str) -> str:
+    """A hash of weights and of how they are used.
+
+    Args:
+        model: what they mean.
+        digest: hash of the weights.
+    """
+    return hashlib.sha256(f"{model.meaning}\n{digest}".encode()).hexdigest()[:16]
 
 
 def _previous(model: Model, path: Path) -> Trained:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import ceil, prod
 
 import torch
@@ -204,7 +205,7 @@ def _owned_along(tiles: Sequence[_Region], axis: int) -> dict[int, slice]:
     """
     stops = {tile[axis].start: tile[axis].stop for tile in tiles}
     starts = sorted(stops)
-    meets = [(stops[s] + t) // 2 for s, t in zip(starts, starts[1:], strict=False)]
+    meets = [(stops[s] + t) // 2 for s, t in pairwise(starts)]
     bounds = [starts[0], *meets, stops[starts[-1]]]
     return {
         start: slice(bounds[i] - start, bounds[i + 1] - start) for i, start in enumerate(starts)

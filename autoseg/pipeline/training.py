@@ -120,6 +120,7 @@ def _score_held_out(
 ) -> Report:
     from autoseg.evaluate.stage import Pair, evaluate_pairs
     from autoseg.io import bundle
+    from autoseg.pipeline.quality import learn_quality
     from autoseg.predict.loading import PredictOptions, load_predictor
     from autoseg.predict.stage import predict_cases
 
@@ -133,7 +134,8 @@ def _score_held_out(
         )
     report_file = task.report_file(*where)
     dataset = load_dataset(task)
-    if not again and _is_newer(report_file, folder.bundle):
+    # Not than the model file, in which it is noted what the report shows.
+    if not again and _is_newer(report_file, folder.weights):
         report = artifacts.load(report_file, Report)
         if _is_annotated_as_now(report, dataset):
             return report
@@ -163,7 +165,9 @@ def _score_held_out(
         for p in predictions
         if p.path is not None
     ]
-    return evaluate_pairs(pairs, dataset.labels, report_file, request.workers)
+    report = evaluate_pairs(pairs, dataset.labels, report_file, request.workers)
+    learn_quality(folder, report, task.predictions(*where))
+    return report
 
 
 def run_task(

@@ -68,10 +68,9 @@ def predictor_of(members: Sequence[Trained], options: PredictOptions) -> Predict
     precision, reason = choose_precision(device, options.precision, configuration.dimensions)
     logger.debug("%s", reason)
     # Of several folds each set of weights of the previous stage counts once.
-    before = {one.digests: one for member in members for one in member.previous}
+    before = {one.identity: one for member in members for one in member.previous}
     previous = predictor_of(list(before.values()), options) if before else None
-    descriptions, weights = zip(*(member.digests for member in members), strict=True)
-    identity = combined_hash([*descriptions, *weights])
+    identity = combined_hash([member.identity for member in members])
     return Predictor(
         identity=combined_hash([identity, previous.identity]) if previous else identity,
         networks=[network_of(one.model, one.weights(), one.place).to(device) for one in members],
@@ -82,6 +81,7 @@ def predictor_of(members: Sequence[Trained], options: PredictOptions) -> Predict
         device=device,
         precision=precision,
         previous=previous,
+        quality=tuple(m.model.quality for m in members if m.model.quality is not None),
     )
 
 

@@ -15,12 +15,14 @@ from autoseg.core.image import Image, LabelMap
 from autoseg.core.labels import LabelSpace
 from autoseg.core.plan import Configuration, Recipe
 from autoseg.core.progress import Progress, silent
+from autoseg.core.quality import QualityModel
 from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.imaging.decide import Labels
 from autoseg.imaging.operators import Floats
 from autoseg.imaging.prepare import Prepared, Trace, prepare
 from autoseg.imaging.restore import hand_on_labels, restore_labels, restore_probability_slabs
+from autoseg.networks.agreement import Agreement
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import Window, predict_slabs
 
@@ -52,6 +54,8 @@ class Predictor:
         device: where the networks live.
         precision: number format of the forward pass.
         previous: of a cascade, the predictor whose label map its networks read, too.
+        quality: what is known of each fold that was calibrated.
+        agreement: counts how far its passes agree, if somebody wants to know.
     """
 
     identity: str
@@ -63,6 +67,8 @@ class Predictor:
     device: torch.device
     precision: Precision
     previous: Predictor | None = None
+    quality: tuple[QualityModel, ...] = ()
+    agreement: Agreement | None = None
 
     @property
     def value_range(self) -> tuple[int, int]:
@@ -202,7 +208,10 @@ class Predictor:
         tensor = torch.from_numpy(prepared.image)
         if read is not None:
             tensor = torch.cat([tensor, torch.from_numpy(read)[None].float()])
-        slabs = predict_slabs(self.networks, tensor, self._window(), axis, progress)
+        seen = self.agreement
+        slabs = predict_slabs(self.networks, tensor, self._window(), axis, progress, seen)
+        if seen is not None:
+            slabs = seen.watch(slabs)
         return (slab.numpy() for slab in slabs)
 
     def _window(self) -> Window:

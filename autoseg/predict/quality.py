@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata
 
 from autoseg.core.quality import (
     CALIBRATED,
@@ -20,10 +20,14 @@ from autoseg.core.quality import (
     SignalName,
     Signals,
     StructureQuality,
+    evidence,
 )
+from autoseg.core.words import counted
 
 LEAST_FITTED = 3
+LEAST_CASES = 2 * LEAST_FITTED - 1
 LEAST_CORRELATED = 5
+MOST_TOLD = 6
 
 _STEADINESS = 1.0  # cases whose worth the doubt about a slope has
 
@@ -48,8 +52,9 @@ class ScoredCase:
 def calibrate(cases: Sequence[ScoredCase], structures: Sequence[str]) -> QualityModel | None:
     """Learn on half of some cases what signals mean, and check it on the other half.
 
-    Dice is a straight line of the signals with slopes of 0 or more, found by least squares; with
-    few cases slopes are drawn towards 0, so that the mean Dice is predicted rather than noise.
+    Dice is a straight line of the signals' evidence with slopes of 0 or more, found by least
+    squares; with few cases slopes are drawn towards 0, so that the mean Dice is predicted rather
+    than noise.
 
     Args:
         cases: held-out cases.
@@ -103,7 +108,8 @@ def _fit(
     values, dice = _known(name, cases, signals)
     if len(dice) < LEAST_FITTED:
         return None
-    x, y = np.array(values), np.array(dice)
+    x = np.array([[evidence(value) for value in row] for row in values])
+    y = np.array(dice)
     centre, spread = x.mean(axis=0), x.std(axis=0)
     spread[spread < 1e-9] = np.inf  # what never varies tells nothing
     rows = np.vstack([(x - centre) / spread, np.sqrt(_STEADINESS) * np.eye(x.shape[1])])
@@ -142,9 +148,7 @@ def _means(case: ScoredCase, quality: QualityModel) -> tuple[float, float] | Non
     return fmean(predicted), fmean(true)
 
 
-def _mean_guess(
-    found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]
-) -> list[float]:
+def _mean_guess(found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]) -> list[float]:
     """Mean Dice of the structures that are calibrated, over the cases calibrated on."""
     return [
         fmean(_known(name, fitted, one.calibrations[0].signals)[1])
@@ -161,8 +165,55 @@ def _check(pairs: Sequence[tuple[float, float]], guess: float) -> Check | None:
     is_enough = len(pairs) >= LEAST_CORRELATED and varies
     return Check(
         num_cases=len(pairs),
-        pearson=float(pearsonr(predicted, true).statistic) if is_enough else None,
-        spearman=float(spearmanr(predicted, true).statistic) if is_enough else None,
+        pearson=_correlation(predicted, true) if is_enough else None,
+        spearman=_correlation(rankdata(predicted), rankdata(true)) if is_enough else None,
         mean_error=float(np.abs(predicted - true).mean()),
         guess_error=float(np.abs(guess - true).mean()),
     )
+
+
+def _correlation(one: _Values, other: _Values) -> float:
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def described(quality: QualityModel | None, structures: Sequence[str], num_cases: int) -> list[str]:
+    """How far predicted Dice can be trusted, in lines.
+
+    Args:
+        quality: as ``calibrate`` found it.
+        structures: names.
+        num_cases: that were held out.
+    """
+    if quality is None:
+        are = "is" if num_cases == 1 else "are"
+        why = f"it takes {LEAST_CASES} held-out cases to learn and check it, there {are}"
+        return [f"no predicted Dice: {why} {num_cases}"]
+    lines = [_told(quality)]
+    checks = {name: quality.structures[name].check for name in structures}
+    if 1 < len(checks) <= MOST_TOLD:
+        lines += [f"  {name}: {_figures(check)}" for name, check in checks.items() if check]
+    without = [name for name in structures if not quality.structures[name].calibrations]
+    if without:
+        more = f" and {len(without) - MOST_TOLD} more" if len(without) > MOST_TOLD else ""
+        lines.append(
+            f"no predicted Dice for {', '.join(without[:MOST_TOLD])}{more}: found in too few of "
+            "the held-out cases"
+        )
+    return lines
+
+
+def _told(quality: QualityModel) -> str:
+    learned = f"predicted Dice, learned from {counted(quality.num_fitted, 'held-out case')}"
+    if quality.mean is None:
+        return f"{learned}: not checked, no other cases were held out"
+    checked = f"checked on {counted(quality.mean.num_cases, 'other')}"
+    return f"{learned}, {checked}: {_figures(quality.mean)}"
+
+
+def _figures(check: Check) -> str:
+    errors = (
+        f"mean error {check.mean_error:.3f} ({check.guess_error:.3f} by always saying the mean)"
+    )
+    if check.pearson is None or check.spearman is None:
+        return f"too few or too much alike for a correlation, {errors}"
+    return f"correlation {check.pearson:.2f}, of ranks {check.spearman:.2f}, {errors}"

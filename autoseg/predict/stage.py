@@ -18,7 +18,21 @@ from autoseg.io.workspace import TaskFolder
 from autoseg.predict.choice import Candidate, choose
 from autoseg.predict.loading import PredictOptions, load_predictor
 from autoseg.predict.predictor import Predictor
-from autoseg.predict.record import combined_hash, file_hash, load_record, save_record
+from autoseg.predict.record import (
+    CaseHints,
+    CaseRecord,
+    combined_hash,
+    file_hash,
+    load_record,
+    save_record,
+)
+from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.uncertain import (
+    segment_with_uncertainty,
+    uncertainty_file,
+    write_uncertainty,
+)
+from autoseg.predict.watching import Watched, judged_anew
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +47,13 @@ class Prediction:
         name: the case.
         path: its label map; None if it failed.
         error: why it failed, in a line; None if it did not.
+        hints: what can be said about it; None if it failed.
     """
 
     name: str
     path: Path | None
     error: str | None
+    hints: CaseHints | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +80,8 @@ def predict_folder(
     choice: ModelChoice,
     options: PredictOptions,
     progress: Progress = silent,
+    *,
+    uncertainty: bool = False,
 ) -> list[Prediction]:
     """Segment the images of a folder, or a single one, with the best model there is.
 
@@ -74,6 +92,7 @@ def predict_folder(
         choice: what the user named.
         options: device and precision.
         progress: called after each case.
+        uncertainty: write maps of it, too.
 
     Returns:
         What became of each case.
@@ -85,7 +104,7 @@ def predict_folder(
     logger.info("model: %s", why)
     predictor = load_predictor(bundles, options)
     inputs = predict_inputs(source, len(predictor.recipe.channels))
-    return predict_cases(predictor, inputs, output, progress)
+    return predict_cases(predictor, inputs, output, progress, uncertainty=uncertainty)
 
 
 def _find_model(task: TaskFolder | None, choice: ModelChoice) -> tuple[list[Path], str]:
@@ -167,6 +186,7 @@ def predict_cases(
     progress: Progress = silent,
     *,
     again: bool = False,
+    uncertainty: bool = False,
 ) -> list[Prediction]:
     """Segment cases one by one; one that cannot be read does not stop the others.
 
@@ -178,6 +198,7 @@ def predict_cases(
         output: folder of the label maps; made if it is not there.
         progress: called after each case.
         again: make all label maps anew.
+        uncertainty: write maps of it, too.
 
     Returns:
         What became of each case, in order.
@@ -191,22 +212,36 @@ def predict_cases(
     predictions: list[Prediction] = []
     progress(0, len(inputs))
     for number, (name, paths) in enumerate(inputs, start=1):
-        prediction = _predict_case(predictor, name, paths, output, made)
+        prediction = _predict_case(predictor, name, paths, output, made, uncertainty)
         predictions.append(prediction)
         progress(number, len(inputs), name)
     return predictions
 
 
 def _predict_case(
-    predictor: Predictor, name: str, paths: tuple[Path, ...], output: Path, made: dict[str, str]
+    predictor: Predictor,
+    name: str,
+    paths: tuple[Path, ...],
+    output: Path,
+    made: dict[str, CaseRecord],
+    uncertainty: bool,
 ) -> Prediction:
     """Segment a case, unless ``made`` has it; enters it there."""
+    segmenter = Segmenter(predictors=(predictor,))
     try:
         target = _target(output, name, paths, predictor)
-        source = combined_hash([predictor.identity, file_hash(paths)])
-        if made.get(name) != source or not target.is_file():
-            write_labels(target, predictor.segment(read_image(paths)))
-            made[name] = source
+        doubts = uncertainty_file(output, name, paths[0])
+        source = combined_hash([segmenter.identity, file_hash(paths)])
+        known = made.get(name)
+        is_there = target.is_file() and (doubts.is_file() or not uncertainty)
+        if known is not None and known.source == source and is_there:
+            noted = judged_anew(known, segmenter)
+        else:
+            noted = _segment_case(segmenter, paths, target, doubts if uncertainty else None, source)
+            if not uncertainty:  # one of an earlier label map would be taken for this one's
+                doubts.unlink(missing_ok=True)
+        if noted != known:
+            made[name] = noted
             save_record(output, made)
     except AutosegError as error:
         place = "" if error.place else f"{paths[0]}: "
@@ -216,7 +251,22 @@ def _predict_case(
         logger.debug("%s failed", name, exc_info=True)
         reason = f"{paths[0]}: {type(error).__name__}: {error}"
         return Prediction(name=name, path=None, error=" ".join(reason.split()))
-    return Prediction(name=name, path=target, error=None)
+    return Prediction(name=name, path=target, error=None, hints=noted.hints)
+
+
+def _segment_case(
+    segmenter: Segmenter, paths: tuple[Path, ...], target: Path, doubts: Path | None, source: str
+) -> CaseRecord:
+    """Segment a case and write what there is to write; returns what is noted of it."""
+    watched = Watched.over(segmenter)
+    image = read_image(paths)
+    if doubts is None:
+        label_map = watched.segmenter.segment(image)
+    else:
+        label_map, entropies = segment_with_uncertainty(watched.segmenter, image)
+        write_uncertainty(doubts, entropies)
+    write_labels(target, label_map)
+    return CaseRecord(source=source, hints=watched.hints(label_map))
 
 
 def _target(output: Path, name: str, paths: Sequence[Path], predictor: Predictor) -> Path:

@@ -4,7 +4,7 @@ import pytest
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import LabelMap
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.core.quality import Calibration, QualityModel, Signals, StructureQuality
+from autoseg.core.quality import Calibration, QualityModel, Signals, StructureQuality, evidence
 from autoseg.predict.hints import hints_of, judged
 
 LABELS = LabelSpace(
@@ -25,7 +25,7 @@ def label_map(array: np.ndarray, **geometry: object) -> LabelMap:
 
 
 def quality(offset: float) -> QualityModel:
-    line = Calibration(signals=("expected",), offset=offset, slopes=(0.5,))
+    line = Calibration(signals=("expected",), offset=offset, slopes=(0.1,))
     return QualityModel(
         structures={"liver": StructureQuality(calibrations=(line,))},
         mean=None,
@@ -114,10 +114,13 @@ def test_predicted_dice_is_the_mean_over_folds_then_models():
     array = np.zeros((6, 9, 8), np.uint8)
     array[2:4, 2:5, 2:5] = 100
     signals = [{"liver": Signals(expected=0.8)}, {"liver": Signals(expected=0.6)}]
-    hints = hints_of(label_map(array), LABELS, signals, [[quality(0.4), quality(0.5)], [quality(0)]])
-    assert hints.structures["liver"].predicted_dice == pytest.approx((0.85 + 0.3) / 2)
+    hints = hints_of(
+        label_map(array), LABELS, signals, [[quality(0.4), quality(0.5)], [quality(0)]]
+    )
+    expected = (0.45 + 0.1 * evidence(0.8) + 0.1 * evidence(0.6)) / 2
+    assert hints.structures["liver"].predicted_dice == pytest.approx(expected)
     assert hints.structures["tumour"].predicted_dice is None
-    assert hints.predicted_dice == pytest.approx((0.85 + 0.3) / 2)
+    assert hints.predicted_dice == pytest.approx(expected)
     assert hints.structures["tumour"].signals == (Signals(), Signals())
 
 
@@ -133,6 +136,7 @@ def test_what_was_signalled_can_be_judged_anew():
     before = hints_of(label_map(array), LABELS, [{"liver": Signals(expected=0.8)}], [[]], ["dark"])
     assert before.predicted_dice is None
     after = judged(before, [[quality(0.4)]])
-    assert after.predicted_dice == after.structures["liver"].predicted_dice == pytest.approx(0.8)
+    assert after.predicted_dice == pytest.approx(0.4 + 0.1 * evidence(0.8))
+    assert after.structures["liver"].predicted_dice == after.predicted_dice
     assert after.warnings == ("dark",)
     assert judged(after, [[]]) == before

@@ -1,17 +1,24 @@
 import numpy as np
 import pytest
 
-from autoseg.core.quality import Calibration, QualityModel, Signals, StructureQuality, mean_dice
+from autoseg.core.quality import (
+    Calibration,
+    QualityModel,
+    Signals,
+    StructureQuality,
+    evidence,
+    mean_dice,
+)
 from autoseg.predict.quality import LEAST_CORRELATED, ScoredCase, calibrate
 
 
 def cases(count: int, noise: float = 0.0, **changes: object) -> list[ScoredCase]:
-    """Dice is 0.2 + 0.5 * mirrors + 0.25 * expected."""
+    """Dice grows with both signals."""
     rng = np.random.default_rng(3)
     found = []
     for number in range(count):
         mirrors, expected = rng.uniform(0.6, 1, 2)
-        dice = 0.2 + 0.5 * mirrors + 0.25 * expected + rng.normal(0, noise)
+        dice = 0.2 + 0.1 * evidence(mirrors) + 0.05 * evidence(expected) + rng.normal(0, noise)
         found.append(
             ScoredCase(
                 **{
@@ -29,7 +36,7 @@ def test_a_relation_that_is_there_is_found():
     quality = calibrate(cases(200), ["liver"])
     first, second = quality.structures["liver"].calibrations
     assert first.signals == ("mirrors", "expected")
-    assert first.slopes == pytest.approx((0.5, 0.25), rel=0.03)
+    assert first.slopes == pytest.approx((0.1, 0.05), rel=0.03)
     assert first.offset == pytest.approx(0.2, abs=0.02)
     assert second.signals == ("expected",)
     assert (quality.num_fitted, quality.num_checked) == (100, 100)
@@ -77,7 +84,8 @@ def test_cases_of_a_patient_are_on_one_side():
 
 def test_the_halves_do_not_depend_on_the_order_of_the_cases():
     some = cases(20, noise=0.05)
-    assert calibrate(some, ["liver"]) == calibrate(some[::-1], ["liver"])
+    one, other = (calibrate(order, ["liver"]).mean for order in (some, some[::-1]))
+    assert one.model_dump() == pytest.approx(other.model_dump())
 
 
 @pytest.mark.parametrize(("count", "works"), [(4, False), (5, True)])
@@ -90,11 +98,18 @@ def test_five_cases_are_the_least(count, works):
         assert quality.mean.mean_error < 0.1
 
 
-def test_few_cases_are_trusted_less_than_many():
-    few, many = (
-        calibrate(cases(n), ["liver"]).structures["liver"].calibrations[1] for n in (6, 200)
-    )
-    assert sum(few.slopes) < sum(many.slopes)
+@pytest.mark.parametrize(("count", "least", "most"), [(6, 0.03, 0.09), (200, 0.099, 0.101)])
+def test_few_cases_are_trusted_less_than_many(count, least, most):
+    straight = [
+        ScoredCase(
+            group=str(number),
+            signals={"liver": Signals(expected=value)},
+            dice={"liver": 0.2 + 0.1 * evidence(value)},
+        )
+        for number, value in enumerate(np.linspace(0.6, 0.95, count))
+    ]
+    (line,) = calibrate(straight, ["liver"]).structures["liver"].calibrations
+    assert least < line.slopes[0] < most
 
 
 def test_a_correlation_takes_some_cases():
@@ -141,12 +156,18 @@ def test_models_without_mirrors_are_calibrated_too():
 
 
 def test_a_predicted_dice_lies_between_0_and_1():
-    steep = Calibration(signals=("expected",), offset=-3.0, slopes=(6.0,))
-    assert [steep.dice((value,)) for value in (0.1, 0.6, 0.9)] == pytest.approx([0, 0.6, 1])
+    steep = Calibration(signals=("expected",), offset=-1.0, slopes=(1.0,))
+    values = [steep.dice((signal,)) for signal in (0.1, 0.8, 0.9, 1.0)]
+    assert values == pytest.approx([0, np.log(5) - 1, 1, 1], abs=0.01)
+
+
+def test_evidence_grows_from_0_and_ends_somewhere():
+    values = [evidence(signal) for signal in (0, 0.5, 0.9, 0.99, 1)]
+    assert values == pytest.approx([0, 0.69, 2.29, 4.51, 6.91], abs=0.01)
 
 
 def test_folds_without_calibration_do_not_count():
-    line = Calibration(signals=("expected",), offset=0.1, slopes=(1.0,))
+    line = Calibration(signals=("expected",), offset=0.1, slopes=(0.5,))
     known = QualityModel(
         structures={"liver": StructureQuality(calibrations=(line,))},
         mean=None,
@@ -154,5 +175,6 @@ def test_folds_without_calibration_do_not_count():
         num_checked=2,
     )
     signals = [Signals(expected=0.5), Signals(expected=0.7)]
-    assert mean_dice("liver", signals, [[known, known], []]) == pytest.approx(0.6)
+    expected = 0.1 + 0.5 * evidence(0.5)
+    assert mean_dice("liver", signals, [[known, known], []]) == pytest.approx(expected)
     assert mean_dice("liver", signals, [[], []]) is None

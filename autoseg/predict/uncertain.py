@@ -1,0 +1,105 @@
+"""Maps of how undecided the networks were, beside the label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.geometry import Geometry, Shape
+from autoseg.core.image import Image, LabelMap
+from autoseg.core.progress import Progress, silent
+from autoseg.imaging.decide import indices_from
+from autoseg.imaging.entropy import uncertainty
+from autoseg.imaging.operators import Floats
+from autoseg.io.formats import suffix_of
+from autoseg.io.images import write_image
+from autoseg.predict.segmenter import Segmenter
+
+FOLDER = "uncertainty"
+"""Beside the label maps: a folder of its own is never read as label maps or images."""
+
+_HOLD_FRACTIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+_DIGITS = 3  # what nobody can tell apart compresses to a third
+
+
+class UncertaintyMap:
+    """The entropy of probabilities that pass by slab by slab; see ``imaging.entropy``.
+
+    Args:
+        shape: of the raw grid.
+        axis: of the raw grid, along which slabs are cut.
+        has_regions: whether each output is a region by itself.
+    """
+
+    def __init__(self, shape: Shape, axis: int, has_regions: bool) -> None:
+        self._array = np.zeros(shape, dtype=np.float32)
+        self._along = np.moveaxis(self._array, axis, 0)
+        self._has_regions = has_regions
+
+    def watch(self, slabs: Iterable[tuple[slice, Floats]]) -> Iterator[tuple[slice, Floats]]:
+        """Look at probabilities.
+
+        Args:
+            slabs: rows, and float32 ``(outputs, rows, *others)``, the other axes in their order.
+
+        Yields:
+            The same.
+        """
+        for rows, slab in slabs:
+            self._along[rows] = uncertainty(slab, self._has_regions)
+            yield rows, slab
+
+    def image(self, geometry: Geometry) -> Image:
+        """The map so far: 0 where all is certain, 1 where nothing is."""
+        return Image(array=self._array[None], geometry=geometry)
+
+
+def segment_with_uncertainty(
+    segmenter: Segmenter, image: Image, progress: Progress = silent
+) -> tuple[LabelMap, Image]:
+    """Segment an image and see where that was doubtful, in one go.
+
+    Args:
+        segmenter: the models.
+        image: raw intensities, the channels in the order of training.
+        progress: called after each tile.
+
+    Returns:
+        The label map, and the uncertainty of each voxel before anything was cleaned up, 0 to 1.
+
+    Raises:
+        DataError: if the image does not have the model's channels.
+    """
+    slabs = segmenter.probability_slabs(image, progress)
+    shape, labels = image.geometry.shape, segmenter.labels
+    doubts = UncertaintyMap(shape, slabs.axis, labels.has_regions)
+    indices = np.empty(shape, dtype=np.int16)
+    along = np.moveaxis(indices, slabs.axis, 0)
+    for rows, slab in doubts.watch(slabs):
+        along[rows] = indices_from(slab, labels)
+    return segmenter.label_map(image, indices), doubts.image(image.geometry)
+
+
+def uncertainty_file(output: Path, name: str, image: Path) -> Path:
+    """Where the map of a case goes: in the format of its image if that holds fractions.
+
+    Args:
+        output: folder of the label maps.
+        name: the case.
+        image: its first file.
+    """
+    suffix = suffix_of(image)
+    is_own = suffix is not None and suffix.lower() in _HOLD_FRACTIONS
+    return output / FOLDER / f"{name}_uncertainty{suffix if is_own else '.nii.gz'}"
+
+
+def write_uncertainty(path: Path, doubts: Image) -> None:
+    """Write a map to three digits, whole or not at all.
+
+    Raises:
+        AutosegError: if it cannot be written.
+    """
+    path.parent.mkdir(exist_ok=True)
+    write_image(path, Image(array=np.round(doubts.array, _DIGITS), geometry=doubts.geometry))
