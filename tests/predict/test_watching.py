@@ -115,9 +115,7 @@ def test_a_case_is_noted_with_all_that_is_known(task, inputs, tmp_path):
     assert noted.predicted_dice == pytest.approx(sum(values) / len(values))
 
 
-def test_label_maps_that_are_kept_get_the_dice_a_later_calibration_predicts(
-    task, inputs, tmp_path
-):
+def test_label_maps_that_are_kept_get_the_dice_a_later_calibration_predicts(task, inputs, tmp_path):
     (first,) = predict_cases(load_predictor([bundle_of(task)], ON_CPU), inputs, tmp_path / "out")
     assert first.hints.predicted_dice is None
     calibrated(task)
