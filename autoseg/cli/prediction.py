@@ -66,7 +66,7 @@ def predict(
 
     place = None if model is not None else find_place(workspace, task).task
     choice = ModelChoice(
-        bundle=model, configuration=configuration, run=run, folds=_fold_names(folds)
+        bundle=model, configuration=configuration, run=run, folds=fold_names(folds)
     )
     options = PredictOptions(device=device, precision=precision)
     with progress_bar("segmenting", quiet) as progress:
@@ -76,7 +76,8 @@ def predict(
     _report_predictions(predictions, output, quiet)
 
 
-def _fold_names(text: str | None) -> tuple[str, ...]:
+def fold_names(text: str | None) -> tuple[str, ...]:
+    """The folds that ``--folds`` names, such as ``0,1`` or ``everything``; empty for none."""
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",") if part.strip()]

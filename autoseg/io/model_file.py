@@ -154,6 +154,30 @@ def _entry(name: str, content: bytes | Path) -> FileEntry:
 # Reading
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether a path means a model file, sound or not."""
+    return path.is_file() and path.suffix.lower() == SUFFIX
+
+
+def open_groups(
+    groups: Sequence[Sequence[Path]], clean_up: Sequence[CleanUp] = ()
+) -> tuple[list[list[Trained]], tuple[CleanUp, ...]]:
+    """All that predicts together and what is cleaned up afterwards, wherever it lies.
+
+    Args:
+        groups: of each configuration and run, one ``bundle.json`` per fold; or one model file,
+            which brings its own clean-up.
+        clean_up: what is removed after those folds.
+
+    Raises:
+        AutosegError: if a model is not there, or not sound.
+    """
+    if len(groups) == 1 and len(groups[0]) == 1 and is_model_file(groups[0][0]):
+        opened = OpenedModel(groups[0][0])
+        return opened.groups(), opened.manifest.clean_up
+    return [[from_bundle(path) for path in group] for group in groups], tuple(clean_up)
+
+
 class OpenedModel:
     """A model file that is what it says.
 

@@ -18,11 +18,10 @@ from autoseg.core.progress import Progress, silent
 from autoseg.errors import DataError
 from autoseg.io.images import read_image, write_labels
 from autoseg.io.in_memory import ItkImage, image_from_array, image_from_itk
-from autoseg.io.model_file import OpenedModel
 from autoseg.io.predict_inputs import predict_inputs
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 from autoseg.predict.finding import find_model
-from autoseg.predict.loading import PredictOptions, load_segmenter, segmenter_of
+from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.segmenter import Segmenter
 from autoseg.predict.stage import ModelChoice
 
@@ -66,8 +65,6 @@ def load_model(
     choice = ModelChoice(configuration=configuration, run=run, folds=tuple(names))
     options = PredictOptions(device=device, precision=precision)
     found = find_model(Path(model), task, choice)
-    if isinstance(found, OpenedModel):
-        return LoadedModel(segmenter_of(found.groups(), options, found.manifest.clean_up))
     return LoadedModel(load_segmenter(found.groups, options, found.clean_up))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from autoseg.core.selection import CleanUp, Selection
 from autoseg.errors import WorkspaceError
 from autoseg.io import artifacts
-from autoseg.io.model_file import SUFFIX, OpenedModel
+from autoseg.io.model_file import SUFFIX
 from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.predict.choice import choose
 from autoseg.predict.stage import ModelChoice, candidates, model_files, narrow
@@ -21,7 +21,7 @@ class Chosen:
     """The folds that predict together.
 
     Attributes:
-        groups: of each configuration and run, one ``bundle.json`` per fold.
+        groups: of each configuration and run, one ``bundle.json`` per fold; or one model file.
         clean_up: what is removed afterwards.
         why: how they were chosen.
     """
@@ -31,7 +31,7 @@ class Chosen:
     why: str = ""
 
 
-def find_model(place: Path, task: str | None, choice: ModelChoice) -> OpenedModel | Chosen:
+def find_model(place: Path, task: str | None, choice: ModelChoice) -> Chosen:
     """Find the model that a path leads to.
 
     Args:
@@ -49,8 +49,6 @@ def find_model(place: Path, task: str | None, choice: ModelChoice) -> OpenedMode
     is_bundle = place.is_file() or (place / BUNDLE).is_file()
     if is_bundle and (is_chosen or task is not None):
         raise ValueError(f"{place} is one model: task, configuration, folds and run are chosen")
-    if place.is_file() and place.suffix == SUFFIX:
-        return OpenedModel(place)
     if is_bundle:
         path = place if place.is_file() else place / BUNDLE
         return Chosen(groups=((path,),), why=str(path))

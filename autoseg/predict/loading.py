@@ -10,6 +10,7 @@ from pathlib import Path
 from autoseg.core.model import Model
 from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError
+from autoseg.io.model_file import open_groups
 from autoseg.io.trained import Trained, from_bundle
 from autoseg.networks.from_weights import network_of
 from autoseg.networks.precision import choose as choose_precision
@@ -91,7 +92,8 @@ def load_segmenter(
     """Load all that predicts together.
 
     Args:
-        groups: of each configuration and run, one ``bundle.json`` per fold.
+        groups: of each configuration and run, one ``bundle.json`` per fold; or one model file,
+            which brings its own clean-up.
         options: device and precision.
         clean_up: what is removed afterwards.
 
@@ -103,9 +105,8 @@ def load_segmenter(
             together, or a structure to clean up is none of theirs.
         WorkspaceError: if weights are missing, those of a previous stage included.
     """
-    return segmenter_of(
-        [[from_bundle(path) for path in group] for group in groups], options, clean_up
-    )
+    trained, rules = open_groups(groups, clean_up)
+    return segmenter_of(trained, options, rules)
 
 
 def segmenter_of(
