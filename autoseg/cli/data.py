@@ -105,6 +105,14 @@ FromModelOption = Annotated[
         "TASK/3d_fullres/fold0), so that train --init-from can begin with its weights.",
     ),
 ]
+FromPeerOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-nnunet",
+        metavar="FILE",
+        help="Adopt the configurations of a plan of nnU-Net v2 (nnUNetPlans.json).",
+    ),
+]
 DiffOption = Annotated[
     tuple[str, str] | None,
     typer.Option(
@@ -177,6 +185,7 @@ def plan(
     output: OutputOption = None,
     diff: DiffOption = None,
     from_model: FromModelOption = None,
+    from_nnunet: FromPeerOption = None,
     task_name: DiffTaskOption = None,
     workspace: WorkspaceOption = None,
     workers: WorkersOption = None,
@@ -204,6 +213,7 @@ def plan(
         batch_size,
         from_model,
         workspace,
+        from_nnunet,
     )
     if task is None:
         assert fingerprint is not None
@@ -290,6 +300,7 @@ def plan_request(
     batch_size: int | None = None,
     from_model: str | None = None,
     workspace: Path | None = None,
+    from_nnunet: Path | None = None,
 ) -> PlanRequest:
     """Turn the words of the command line into a request.
 
@@ -308,6 +319,11 @@ def plan_request(
         from autoseg.io.workspace import find_workspace
 
         source = read_model(locate_model(from_model, find_workspace(workspace)))
+    peer = None
+    if from_nnunet is not None:
+        from autoseg.io.nnunet_plans import read_plans
+
+        peer = read_plans(from_nnunet.expanduser())
     return PlanRequest(
         name=name,
         preset=preset,
@@ -319,6 +335,7 @@ def plan_request(
         compatible=compatible,
         base_features=base_features,
         source=source,
+        peer=peer,
     )
 
 

@@ -18,7 +18,9 @@ from autoseg.cli.options import (
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
+    from autoseg.core.comparison import Comparison
     from autoseg.core.dataset import Dataset
+    from autoseg.evaluate.stage import Options
 
 COMPARED = "dice,nsd,hd95"
 
@@ -43,13 +45,25 @@ ToleranceOption = Annotated[
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder.")],
-    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder.")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="Folder; or, to look at scores again, a report.json or nnU-Net's summary.json.",
+        ),
+    ],
+    references: Annotated[Path | None, typer.Argument(metavar="REFERENCES", help="Folder.")] = None,
     metrics: MetricsOption = None,
     tolerance_mm: ToleranceOption = None,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="All scores as a table for spreadsheets, too."),
+    ] = None,
+    nnunet_summary: Annotated[
+        Path | None,
+        typer.Option(
+            "--nnunet-summary", metavar="FILE", help="Overlap as nnU-Net's summary.json, too."
+        ),
     ] = None,
     task: TaskOption = None,
     workspace: WorkspaceOption = None,
@@ -67,6 +81,15 @@ def evaluate(
     from autoseg.evaluate.stage import Options, evaluate_folders
     from autoseg.evaluate.table import write_table
 
+    if references is None:
+        flags = {
+            "--metrics": metrics,
+            "--tolerance-mm": tolerance_mm,
+            "--nnunet-summary": nnunet_summary,
+        }
+        given = [flag for flag, value in flags.items() if value is not None]
+        _show_scores(predictions, csv, given, _dataset_of(workspace, task), quiet)
+        return
     options = Options(metrics=parse_metrics(metrics), tolerance=tolerance_mm, workers=workers)
     dataset = _dataset_of(workspace, task)
     labels = None if dataset is None else dataset.labels
@@ -84,9 +107,39 @@ def evaluate(
     print_scores(scored.report)
     if csv is not None:
         write_table(csv, scored.report)
+    if nnunet_summary is not None:
+        from autoseg.evaluate.scored import save_nnunet_summary
+
+        save_nnunet_summary(nnunet_summary, scored.report, labels)
     if not quiet:
         typer.echo(f"report: {scored.path}")
-        if csv is not None:
+        for what, path in (("table", csv), ("nnU-Net's summary", nnunet_summary)):
+            if path is not None:
+                typer.echo(f"{what}: {path}")
+
+
+def _show_scores(
+    file: Path, csv: Path | None, flags: list[str], dataset: Dataset | None, quiet: bool
+) -> None:
+    """Print scores that were made before."""
+    from autoseg.cli.scores import print_scores
+    from autoseg.evaluate.scored import read_scores
+    from autoseg.evaluate.table import write_table
+
+    if file.is_dir():
+        raise AutosegError(
+            "the references are missing", remedy="write: autoseg evaluate PREDICTIONS REFERENCES"
+        )
+    if flags:
+        raise AutosegError(
+            f"{flags[0]}: needs label maps, not scores",
+            remedy="name their folders: autoseg evaluate PREDICTIONS REFERENCES",
+        )
+    report = read_scores(file, dataset)
+    print_scores(report)
+    if csv is not None:
+        write_table(csv, report)
+        if not quiet:
             typer.echo(f"table: {csv}")
 
 
@@ -95,7 +148,8 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="A B [C ...] REFERENCES",
-            help="Folders of predictions, and last that of the references.",
+            help="Folders of predictions, and last that of the references; or files of scores of "
+            "the same cases (report.json, nnU-Net's summary.json), without references.",
         ),
     ],
     metrics: MetricsOption = COMPARED,
@@ -117,39 +171,51 @@ def compare(
     set_up_logging(verbose, quiet)
     from autoseg.cli.scores import print_comparison
     from autoseg.core.measures import of_structures, parse_metrics
-    from autoseg.evaluate.compare_stage import compare_folders
     from autoseg.evaluate.stage import Options
     from autoseg.io import artifacts
 
-    if len(folders) < 3:
-        raise AutosegError(
-            "two folders of predictions are needed, and the references",
-            remedy="write: autoseg compare A B REFERENCES",
-        )
     names = of_structures(parse_metrics(metrics))
     if not names:
         raise AutosegError(
             f"--metrics {metrics}: scores of whole label maps are not compared",
             remedy=f"write for example --metrics {COMPARED}",
         )
-    options = Options(metrics=names, tolerance=tolerance_mm, workers=workers)
     dataset = _dataset_of(workspace, task)
-    labels = None if dataset is None else dataset.labels
-    with progress_bar("scoring", quiet) as progress:
-        comparison = compare_folders(
-            folders[:-1],
-            folders[-1],
-            labels,
-            options,
-            progress,
-            must_fit=task is not None,
-            dataset=dataset,
-        )
+    if len(folders) > 1 and all(folder.is_file() for folder in folders):
+        from autoseg.evaluate.scored import compare_scores
+
+        comparison = compare_scores(folders, names, dataset)
+    else:
+        options = Options(metrics=names, tolerance=tolerance_mm, workers=workers)
+        comparison = _compare_folders(folders, options, dataset, task is not None, quiet)
     print_comparison(comparison)
     if output is not None:
         artifacts.save(output, comparison)
         if not quiet:
             typer.echo(f"comparison: {output}")
+
+
+def _compare_folders(
+    folders: list[Path], options: Options, dataset: Dataset | None, must_fit: bool, quiet: bool
+) -> Comparison:
+    from autoseg.evaluate.compare_stage import compare_folders
+
+    if len(folders) < 3:
+        raise AutosegError(
+            "two folders of predictions are needed, and the references",
+            remedy="write: autoseg compare A B REFERENCES",
+        )
+    labels = None if dataset is None else dataset.labels
+    with progress_bar("scoring", quiet) as progress:
+        return compare_folders(
+            folders[:-1],
+            folders[-1],
+            labels,
+            options,
+            progress,
+            must_fit=must_fit,
+            dataset=dataset,
+        )
 
 
 def _dataset_of(workspace: Path | None, task: str | None) -> Dataset | None:

@@ -63,6 +63,7 @@ for _command in (
     *(tools.overlay, training.run, tools.demo, tools.doctor),
 ):
     app.command()(_command)
+app.command("import")(exchange.import_models)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from autoseg.core.labels import LabelSpace
 from autoseg.core.model import Model
 from autoseg.core.plan import Plan
 from autoseg.errors import DataError
+from autoseg.plan.adopting import adopt_plan
 from autoseg.plan.edits import NO_EDITS, Edits, remember
 from autoseg.plan.keeping import (
     Kept,
@@ -33,13 +34,18 @@ def make_or_keep_plan(
     request: PlanRequest,
     edits: Edits = NO_EDITS,
 ) -> Plan:
-    """Plan a data set by its measurements, or as a model does that the request names.
+    """Plan a data set by its measurements, or as a model or nnU-Net's plan does if one is named.
 
-    Args and errors are those of ``make_plan`` and ``keep_plan``.
+    Args and errors are those of ``make_plan``, ``keep_plan`` and ``adopt_plan``.
     """
-    if request.source is None:
+    if request.peer is not None:
+        plan = adopt_plan(fingerprint, channels, labels, request, request.peer, edits)
+        for line in request.peer.lines:
+            logger.warning("%s", line)
+    elif request.source is not None:
+        plan = keep_plan(fingerprint, channels, labels, request, request.source, edits)
+    else:
         return make_plan(fingerprint, channels, labels, request, edits)
-    plan = keep_plan(fingerprint, channels, labels, request, request.source, edits)
     for decision in plan.decisions:
         if decision.what == "warning":
             logger.warning("%s: %s", decision.value, decision.reason)

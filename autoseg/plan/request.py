@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -9,6 +10,7 @@ from autoseg.core.geometry import Triple
 from autoseg.core.model import Model
 from autoseg.core.plan import Axes
 from autoseg.errors import AutosegError
+from autoseg.io.nnunet_plans import PeerPlans
 from autoseg.plan.presets import Preset, find_preset
 from autoseg.plan.rules import RULES, Rule
 
@@ -31,6 +33,7 @@ class PlanRequest:
         base_features: channels of the first stage; None for the preset's.
         without: rules of autoseg's own that are not to count; all of them if ``compatible``.
         source: a model whose plan is to be kept; None to derive one.
+        peer: a plan of nnU-Net that is to be adopted; None to derive one.
 
     Raises:
         AutosegError: if a value cannot be planned with.
@@ -48,6 +51,7 @@ class PlanRequest:
     base_features: int | None = None
     without: frozenset[Rule] = frozenset()
     source: Model | None = None
+    peer: PeerPlans | None = None
 
     def __post_init__(self) -> None:
         find_preset(self.preset)
@@ -87,18 +91,25 @@ class PlanRequest:
             )
 
     def _check_source(self) -> None:
-        """What shapes the network is the model's, if there is one."""
+        """What shapes the network is the model's or nnU-Net's, if there is one."""
         shaping = {
             "--spacing": self.spacing is not None,
             "--preset": self.preset != "default",
             "--base-features": self.base_features is not None,
-            "--compatible": self.compatible,
         }
+        if self.peer is not None:
+            shaping["--patch-size"] = self.patch_size is not None
+            shaping["--from-model"] = self.source is not None
+            self._refuse(shaping, "--from-nnunet, which adopts nnU-Net's")
+        elif self.source is not None:
+            shaping["--compatible"] = self.compatible
+            self._refuse(shaping, "--from-model, which keeps the model's")
+
+    def _refuse(self, shaping: Mapping[str, bool], beside: str) -> None:
         given = [flag for flag, is_given in shaping.items() if is_given]
-        if self.source is not None and given:
+        if given:
             raise AutosegError(
-                f"{given[0]} means nothing with --from-model, which keeps the model's",
-                remedy=f"leave out {given[0]}",
+                f"{given[0]} means nothing with {beside}", remedy=f"leave out {given[0]}"
             )
 
     @property
