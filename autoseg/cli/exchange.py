@@ -146,6 +146,11 @@ def _model_and_file(words: Sequence[str], wants_file: bool) -> tuple[str | None,
     if len(words) > most or (wants_file and not words):
         usage = "autoseg export [MODEL] FILE.autoseg, or autoseg export [MODEL] --onnx FOLDER"
         raise AutosegError("what to write, and where to?", remedy=f"write: {usage}")
+    if wants_file and Path(words[-1]).suffix != ".autoseg":
+        raise AutosegError(
+            f"'{words[-1]}' does not end in .autoseg, as the file to write must",
+            remedy="write: autoseg export [MODEL] FILE.autoseg, or --onnx FOLDER, --nnunet FOLDER",
+        )
     model = words[0] if len(words) == most else None
     return model, Path(words[-1]).expanduser() if wants_file else None
 

@@ -13,7 +13,6 @@ from autoseg.errors import AutosegError
 from autoseg.exchange.onnx_networks import Exported, export_onnx
 from autoseg.io import artifacts
 from autoseg.io.model_file import (
-    SUFFIX,
     OpenedModel,
     PackedGroup,
     is_model_file,
@@ -64,10 +63,6 @@ def export_file(chosen: Chosen, path: Path) -> OpenedModel:
     Raises:
         AutosegError: if a model is broken, or the file cannot be written.
     """
-    if path.suffix != SUFFIX:
-        raise AutosegError(
-            "a model file needs its ending", place=path, remedy=f"write {path.stem}{SUFFIX}"
-        )
     artifacts.refuse_to_replace(path)
     if is_model_file(chosen.groups[0][0]):
         raise AutosegError("is a model file already", place=chosen.groups[0][0], remedy="copy it")
