@@ -21,7 +21,7 @@ from autoseg.errors import AutosegError
 if TYPE_CHECKING:
     from autoseg.exchange.nnunet_export import ForNnunet
     from autoseg.exchange.nnunet_import import Import
-    from autoseg.predict.finding import Chosen
+    from autoseg.predict.choosing import Chosen
 
 
 def import_models(
@@ -130,7 +130,7 @@ def export(
         return
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline.exchange import find_for_export
-    from autoseg.predict.stage import ModelChoice
+    from autoseg.predict.choosing import ModelChoice
 
     choice = ModelChoice(configuration=configuration, run=run, folds=fold_names(folds))
     chosen = find_for_export(model, find_workspace(workspace), task, choice)

@@ -47,14 +47,16 @@ def _print_cases(cases: Sequence[Named]) -> None:
     rows: list[list[str]] = []
     for name, hints in cases:
         own = "" if unit else f" {_unit(hints)}"
-        sizes = [_size(hints.structures[structure]) + own for structure in shown]
+        sizes = [_size(hints.structures[structure], own) for structure in shown]
         if not shown:
             present = sum(one.num_voxels > 0 for one in hints.structures.values())
             sizes = [f"{present} of {len(structures)}"]
         rows.append([name, *sizes, number(hints.predicted_dice)])
     print_table([*header, "predicted Dice"], rows)
+    if any("(" in cell for row in rows for cell in row[1:-1]):
+        typer.echo("(in brackets: connected parts, where there are several)")
     for name, hints in cases:
-        for line in _remarks(hints):
+        for line in _remarks(hints, tells_parts=not shown):
             typer.echo(f"{name}: {line}")
 
 
@@ -74,7 +76,7 @@ def _print_summary(cases: Sequence[Named]) -> None:
     typer.echo("(volumes, components and borders of every case: predictions.json)")
 
 
-def _remarks(hints: CaseHints) -> list[str]:
+def _remarks(hints: CaseHints, *, tells_parts: bool) -> list[str]:
     """What of a case is worth a line."""
     lines = list(hints.warnings)
     touching = [
@@ -92,7 +94,7 @@ def _remarks(hints: CaseHints) -> list[str]:
         for name, one in hints.structures.items()
         if one.num_components > 1
     ]
-    if parts:
+    if parts and tells_parts:
         lines.append(f"in several parts: {_named(parts)}")
     return lines
 
@@ -104,9 +106,10 @@ def _unit(hints: CaseHints) -> str:
     return "pixels" if first.area_mm2 is None else "mm2"
 
 
-def _size(hints: StructureHints) -> str:
+def _size(hints: StructureHints, unit: str) -> str:
     size = hints.area_mm2 if hints.volume_ml is None else hints.volume_ml
-    return str(hints.num_voxels) if size is None else f"{size:.4g}"
+    told = str(hints.num_voxels) if size is None else f"{size:.4g}"
+    return told + unit + (f" ({hints.num_components})" if hints.num_components > 1 else "")
 
 
 def _any_touches(hints: CaseHints) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import typer
 
-from autoseg.cli import data, evaluation, exchange, prediction, tools, training
+from autoseg.cli import data, evaluation, exchange, prediction, selection, tools, training
 from autoseg.cli.several_processes import several_processes
 from autoseg.errors import AutosegError, InterruptedRunError
 
@@ -58,7 +58,7 @@ def _start(
 for _command in (
     *(tools.init, data.check, data.plan, data.preprocess),
     *(training.train, prediction.predict, training.validate),
-    *(evaluation.evaluate, evaluation.compare),
+    *(evaluation.evaluate, evaluation.compare, selection.select),
     *(exchange.export,),
     *(tools.overlay, training.run, tools.demo, tools.doctor),
 ):

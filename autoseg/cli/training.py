@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +61,7 @@ from autoseg.cli.recipe import (
     WarmupOption,
     training_changes,
 )
+from autoseg.cli.selection import select_from
 from autoseg.cli.several_processes import is_silent, refuse_gpus, refuse_profile
 from autoseg.cli.side_by_side import parse_gpus, train_side_by_side
 from autoseg.errors import AutosegError
@@ -156,12 +159,12 @@ def train(
         train_side_by_side(context, place, request, folds, parse_gpus(gpus, device))
         return
     for name in folds:
-        with progress_bar(f"{configuration} {name}", quiet) as progress:
-            one = replace(request, fold=name)
-            report = train_and_validate(place.task, one, progress, context.obj)
+        one = replace(request, fold=name)
+        bar = progress_bar(f"{configuration} {name}", quiet)
+        with _printing_scores() as told, bar as progress:
+            report = train_and_validate(place.task, one, progress, context.obj, told.append)
         if report is not None:
             scores[name] = report
-            print_report(report)
     if len(scores) > 1:
         print_fold_scores(scores)
 
@@ -196,9 +199,9 @@ def validate(
                 remedy="score it on other images: autoseg predict, then autoseg evaluate",
             )
         request = _request(configuration, name, plan_name, run, device, precision, workers)
-        with progress_bar(f"{configuration} {name}", quiet) as progress:
-            report = validate_fold(place.task, request, progress, again=True)
-        print_report(report)
+        bar = progress_bar(f"{configuration} {name}", quiet)
+        with _printing_scores() as told, bar as progress:
+            validate_fold(place.task, request, progress, again=True, scored=told.append)
 
 
 def run(
@@ -246,7 +249,7 @@ def run(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Plan, preprocess, train and score in one go.
+    """Plan, preprocess, train, score and select in one go.
 
     What exists already is not made again. --max-time holds for each fold.
     """
@@ -284,6 +287,19 @@ def run(
         print_report(report)
     if len(scores) > 1:
         print_fold_scores(scores)
+    if scores:
+        select_from(place.task(place.current()), device, precision, workers, quiet)
+
+
+@contextmanager
+def _printing_scores() -> Iterator[list[Report]]:
+    """Scores that are put in are printed, even if something fails after they were found."""
+    told: list[Report] = []
+    try:
+        yield told
+    finally:
+        for report in told:
+            print_report(report)
 
 
 def _request(

@@ -86,6 +86,11 @@ def _score(counts: npt.NDArray[np.int64], indices: tuple[int, ...]) -> Scores:
     true_positives = int(counts[np.ix_(inside, inside)].sum())
     false_positives = int(counts[np.ix_(~inside, inside)].sum())
     false_negatives = int(counts[np.ix_(inside, ~inside)].sum())
+    return score_voxels(true_positives, false_positives, false_negatives)
+
+
+def score_voxels(true_positives: int, false_positives: int, false_negatives: int) -> Scores:
+    """Scores of a structure from its voxels in both, and in one of them only."""
     union = true_positives + false_positives + false_negatives
     return Scores(
         true_positives=true_positives,

@@ -117,13 +117,13 @@ def _clean(
     if rule.smallest_ml is not None:
         is_removed |= sizes * voxel_ml < rule.smallest_ml
     is_removed[0] = False
-    without = np.array(_without(structure, labels), dtype=indices.dtype)
+    without = np.array(without_structure(structure, labels), dtype=indices.dtype)
     inside = crop(indices, box)
     removed = is_removed[components]
     inside[removed] = without[inside[removed]]
 
 
-def _without(structure: Structure, labels: LabelSpace) -> list[int]:
+def without_structure(structure: Structure, labels: LabelSpace) -> list[int]:
     """By index, the one of a voxel that is all the same but not part of a structure."""
     gone = {s.name for s in labels.structures if set(s.values) <= set(structure.values)}
     parts = [

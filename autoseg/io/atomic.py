@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _PARTIAL = ".partial-"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_RETRY_S = 0.02
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
 
 
@@ -160,7 +162,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, patience_s: float = 0.0) -> Iterator[None]:
     """Keep other autoseg commands out while the block runs.
 
     The operating system drops the lock when its holder dies, however that happens. Where a file
@@ -168,6 +170,7 @@ def lock(path: Path) -> Iterator[None]:
 
     Args:
         path: the lock file, which stays behind; parents are created.
+        patience_s: how long to wait for another process.
 
     Raises:
         AutosegError: if another process holds the lock, whom the message names, or if the file
@@ -177,7 +180,7 @@ def lock(path: Path) -> Iterator[None]:
     with writing(path):
         file = path.open("a+b", buffering=0)
     with file:
-        _acquire(file, path)
+        _acquire(file, path, patience_s)
         with writing(path):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -259,18 +262,27 @@ def _flush_folder(path: Path) -> None:
             os.close(handle)
 
 
-def _acquire(file: IO[bytes], path: Path) -> None:
+def _acquire(file: IO[bytes], path: Path, patience_s: float) -> None:
+    until = time.monotonic() + patience_s
+    while not _is_acquired(file, path):
+        if time.monotonic() >= until:
+            file.seek(0)
+            holder = file.read().decode(errors="replace") or "another process"
+            raise AutosegError(
+                f"in use by {holder}", place=path.parent, remedy="wait until it has finished"
+            )
+        time.sleep(_RETRY_S)
+
+
+def _is_acquired(file: IO[bytes], path: Path) -> bool:
+    """Whether the lock is ours now, or there are none on this file system."""
     try:
         _lock_file(file)
     except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK):
-            logger.debug("%s: file system without locks (%s)", path, error)
-            return
-        file.seek(0)
-        holder = file.read().decode(errors="replace") or "another process"
-        raise AutosegError(
-            f"in use by {holder}", place=path.parent, remedy="wait until it has finished"
-        ) from None
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK):
+            return False
+        logger.debug("%s: file system without locks (%s)", path, error)
+    return True
 
 
 try:

@@ -190,6 +190,11 @@ class TaskFolder:
         return self.root / "selection.json"
 
     @property
+    def held_out(self) -> Path:
+        """Folder of what models got right in cases they held out."""
+        return self.root / "held_out"
+
+    @property
     def reports(self) -> Path:
         """Folder of the reports."""
         return self.root / "reports"
@@ -210,6 +215,10 @@ class TaskFolder:
     def measured_file(self, case: str) -> Path:
         """What was measured of a case."""
         return self.measured / f"{check_name(case, 'case')}.npz"
+
+    def held_out_file(self, case: str) -> Path:
+        """What models got right in a case."""
+        return self.held_out / f"{check_name(case, 'case')}.json"
 
     def plan_names(self) -> list[str]:
         """Names of the plans there are, sorted."""
@@ -251,6 +260,14 @@ class TaskFolder:
     def report_file(self, plan: str, configuration: str, run: str, fold: str) -> Path:
         """The scores of those predictions."""
         return self.predictions(plan, configuration, run, fold) / REPORT_NAME
+
+    def fast(self, plan: str, configuration: str, run: str, fold: str) -> Path:
+        """Folder of such predictions made in haste (``--fast``)."""
+        return self.reports / "fast" / _fold_path(plan, configuration, run, fold)
+
+    def fast_report_file(self, plan: str, configuration: str, run: str, fold: str) -> Path:
+        """The scores of those."""
+        return self.fast(plan, configuration, run, fold) / REPORT_NAME
 
     def fold_folders(self) -> list[FoldFolder]:
         """Every fold whose training began, sorted by plan, configuration, run and fold."""

@@ -22,8 +22,7 @@ from autoseg.io.model_file import (
 from autoseg.io.named_models import locate_folds
 from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.networks.from_weights import network_of
-from autoseg.predict.finding import Chosen, choose_model
-from autoseg.predict.stage import ModelChoice
+from autoseg.predict.choosing import Chosen, ModelChoice, choose_model
 
 
 def find_for_export(
@@ -43,7 +42,7 @@ def find_for_export(
     """
     if model is None or model in workspace.task_names():
         return choose_model(workspace.resolve_task(model or task), choice)
-    if task is not None or any((choice.configuration, choice.run, choice.folds)):
+    if task is not None or choice.is_narrow:
         raise AutosegError(
             f"'{model}' is one model, of which nothing is chosen", remedy="leave it out, or -c, -f"
         )

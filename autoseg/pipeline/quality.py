@@ -8,9 +8,9 @@ from pathlib import Path
 from autoseg.core.metrics import Report
 from autoseg.io import bundle
 from autoseg.io.workspace import FoldFolder
-from autoseg.predict.hints import judged
 from autoseg.predict.quality import ScoredCase, calibrate, described
-from autoseg.predict.record import PredictionRecord, load_record, save_record
+from autoseg.predict.record import PredictionRecord, change_record, load_record
+from autoseg.predict.watching import judged_anew
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +36,10 @@ def learn_quality(folder: FoldFolder, report: Report, predictions: Path) -> None
         return
     bundle.save_model(folder.bundle, model.model_copy(update={"quality": quality}))
     qualities = [() if quality is None else (quality,)]
-    rejudged = {
-        name: one
-        if one.hints is None
-        else one.model_copy(update={"hints": judged(one.hints, qualities)})
-        for name, one in record.cases.items()
-    }
-    save_record(predictions, rejudged)
+    change_record(
+        predictions,
+        lambda known: {name: judged_anew(one, qualities) for name, one in known.items()},
+    )
 
 
 def scored_cases(report: Report, record: PredictionRecord) -> list[ScoredCase]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +24,12 @@ from autoseg.io.workspace import EVERYTHING, TaskFolder, Workspace
 from autoseg.pipeline.data import plan_folder
 
 if TYPE_CHECKING:
+    from autoseg.evaluate.stage import Pair
     from autoseg.plan.planner import PlanRequest
     from autoseg.train.inputs import TrainRequest
     from autoseg.train.team import Team
+
+Scored = Callable[[Report], None]
 
 
 def parse_folds(task: TaskFolder, text: str) -> list[str]:
@@ -58,6 +61,7 @@ def train_and_validate(
     request: TrainRequest,
     progress: Progress = silent,
     team: Team | None = None,
+    scored: Scored = lambda _: None,
 ) -> Report | None:
     """Train one fold, then predict and score the cases it held out.
 
@@ -66,6 +70,7 @@ def train_and_validate(
         request: what to train.
         progress: called after every step, then after every held-out case.
         team: the processes that train together; its lead predicts. None where there is one.
+        scored: as ``validate`` takes it.
 
     Returns:
         Scores of the held-out cases; None for ``everything``, which holds out none.
@@ -84,11 +89,16 @@ def train_and_validate(
         raise InterruptedRunError("stopped; all is saved", remedy=remedy)
     if request.fold == EVERYTHING:
         return None
-    return team.decide(lambda: validate(task, request, progress))
+    return team.decide(lambda: validate(task, request, progress, scored=scored))
 
 
 def validate(
-    task: TaskFolder, request: TrainRequest, progress: Progress = silent, *, again: bool = False
+    task: TaskFolder,
+    request: TrainRequest,
+    progress: Progress = silent,
+    *,
+    again: bool = False,
+    scored: Scored = lambda _: None,
 ) -> Report:
     """Predict the held-out cases of a trained fold from their raw files and score them.
 
@@ -100,6 +110,7 @@ def validate(
         request: names plan, configuration, run and fold, device and precision.
         progress: called after every case.
         again: predict even if there is a report newer than the weights.
+        scored: called with the scores as soon as they are known, also where something fails after.
 
     Returns:
         Scores of the held-out cases.
@@ -111,6 +122,7 @@ def validate(
     from autoseg.pipeline.cascade import leave_for_cascades
 
     report = _score_held_out(task, request, progress, again=again)
+    scored(report)
     leave_for_cascades(task, request, progress)
     return report
 
@@ -118,11 +130,8 @@ def validate(
 def _score_held_out(
     task: TaskFolder, request: TrainRequest, progress: Progress, *, again: bool
 ) -> Report:
-    from autoseg.evaluate.stage import Pair, evaluate_pairs
-    from autoseg.io import bundle
+    from autoseg.evaluate.stage import evaluate_pairs
     from autoseg.pipeline.quality import learn_quality
-    from autoseg.predict.loading import PredictOptions, load_predictor
-    from autoseg.predict.stage import predict_cases
 
     where = (request.plan, request.configuration, request.run, request.fold)
     planned_configuration(load_plan(task, request.plan), request.configuration)
@@ -139,7 +148,46 @@ def _score_held_out(
         report = artifacts.load(report_file, Report)
         if _is_annotated_as_now(report, dataset):
             return report
-    held_out = bundle.load_model(folder.bundle).held_out
+    pairs = predict_held_out(task, request, progress, again=again)
+    report = evaluate_pairs(pairs, dataset.labels, report_file, request.workers)
+    learn_quality(folder, report, task.predictions(*where))
+    return report
+
+
+def predict_held_out(
+    task: TaskFolder,
+    request: TrainRequest,
+    progress: Progress = silent,
+    *,
+    again: bool = False,
+    names: Sequence[str] | None = None,
+) -> list[Pair]:
+    """Predict the held-out cases of a trained fold from their raw files, as ``predict`` would.
+
+    Label maps that these weights have made of these images are kept. No selection matters here,
+    nor its clean-up.
+
+    Args:
+        task: the task's folder.
+        request: names plan, configuration, run and fold, device and precision.
+        progress: called after every case.
+        again: make all label maps anew.
+        names: only these cases; None for all it held out.
+
+    Returns:
+        Label maps with their references.
+
+    Raises:
+        AutosegError: if a case cannot be predicted.
+    """
+    from autoseg.evaluate.stage import Pair
+    from autoseg.io import bundle
+    from autoseg.predict.loading import PredictOptions, load_predictor
+    from autoseg.predict.stage import predict_cases
+
+    where = (request.plan, request.configuration, request.run, request.fold)
+    folder, dataset = task.fold_folder(*where), load_dataset(task)
+    held_out = bundle.load_model(folder.bundle).held_out if names is None else names
     gone = sorted(set(held_out) - {case.name for case in dataset.cases})
     if gone:
         raise AutosegError(
@@ -154,7 +202,7 @@ def _score_held_out(
     output = task.predictions(*where)
     predictions = predict_cases(predictor, inputs, output, progress, again=again)
     _refuse_failed([f"{p.name}: {p.error}" for p in predictions if p.error is not None])
-    pairs = [
+    return [
         Pair(
             name=p.name,
             prediction=p.path,
@@ -165,9 +213,6 @@ def _score_held_out(
         for p in predictions
         if p.path is not None
     ]
-    report = evaluate_pairs(pairs, dataset.labels, report_file, request.workers)
-    learn_quality(folder, report, task.predictions(*where))
-    return report
 
 
 def run_task(

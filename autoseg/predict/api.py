@@ -20,10 +20,10 @@ from autoseg.io.images import read_image, write_labels
 from autoseg.io.in_memory import ItkImage, image_from_array, image_from_itk
 from autoseg.io.predict_inputs import predict_inputs
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
+from autoseg.predict.choosing import ModelChoice
 from autoseg.predict.finding import find_model
 from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.segmenter import Segmenter
-from autoseg.predict.stage import ModelChoice
 
 PathName = str | PathLike[str]
 AnyImage = npt.NDArray[Any] | PathName | Sequence[PathName] | ItkImage | Image

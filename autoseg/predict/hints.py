@@ -59,8 +59,8 @@ def hints_of(
         count = sum(voxels[index] for index in own)
         structures[structure.name] = StructureHints(
             num_voxels=count,
-            volume_ml=None if is_picture else count * geometry.voxel_volume_ml,
-            area_mm2=count * _pixel_mm2(geometry) if _has_area(geometry) else None,
+            volume_ml=None if is_picture else round(count * geometry.voxel_volume_ml, 6),
+            area_mm2=round(count * _pixel_mm2(geometry), 6) if _has_area(geometry) else None,
             num_components=components[structure.name],
             touches=tuple(side for side, present in touched.items() if present & set(own)),
             signals=tuple(one.get(structure.name, Signals()) for one in signals),
@@ -81,7 +81,7 @@ def judged(hints: CaseHints, qualities: Qualities) -> CaseHints:
     }
     values = [one.predicted_dice for one in structures.values()]
     defined = [value for value in values if value is not None]
-    mean = fmean(defined) if defined else None
+    mean = round(fmean(defined), 4) if defined else None
     return hints.model_copy(update={"structures": structures, "predicted_dice": mean})
 
 
@@ -89,7 +89,8 @@ def _dice(name: str, hints: StructureHints, qualities: Qualities) -> float | Non
     # Of what is not there, nothing can be said: it is right or wrong as a whole.
     if hints.num_voxels == 0 or len(hints.signals) != len(qualities):
         return None
-    return mean_dice(name, hints.signals, qualities)
+    dice = mean_dice(name, hints.signals, qualities)
+    return None if dice is None else round(dice, 4)
 
 
 def _components(indices: npt.NDArray[np.integer], labels: LabelSpace) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoseg.core.model import Model
@@ -18,8 +18,12 @@ from autoseg.networks.precision import choose_device
 from autoseg.predict.predictor import Predictor
 from autoseg.predict.record import combined_hash
 from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.unlike import Seen
 
 logger = logging.getLogger(__name__)
+
+STEP = 0.5
+FAST_STEP = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +33,29 @@ class PredictOptions:
     Attributes:
         device: as ``choose_device`` takes it.
         precision: as ``networks.precision.choose`` takes it.
+        step: largest distance of neighbouring patches, as a share of the patch.
+        mirrors: whether to mirror along the axes that were mirrored in training.
     """
 
     device: str = "auto"
     precision: str = "auto"
+    step: float = STEP
+    mirrors: bool = True
+
+    def in_haste(self) -> PredictOptions:
+        """The same with what ``--fast`` means: no mirroring, fewer patches."""
+        return replace(self, step=FAST_STEP, mirrors=False)
+
+    def as_used(self, identity: str, mirror_axes: Sequence[int]) -> str:
+        """The identity of a model that is used this way, by that of the model itself.
+
+        Args:
+            identity: a hash of the weights.
+            mirror_axes: as in training.
+        """
+        unusual = [f"step {self.step}"] if self.step != STEP else []
+        unusual += ["without mirrors"] if mirror_axes and not self.mirrors else []
+        return combined_hash([identity, *unusual]) if unusual else identity
 
 
 def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predictor:
@@ -71,18 +94,39 @@ def predictor_of(members: Sequence[Trained], options: PredictOptions) -> Predict
     # Of several folds each set of weights of the previous stage counts once.
     before = {one.identity: one for member in members for one in member.previous}
     previous = predictor_of(list(before.values()), options) if before else None
-    identity = combined_hash([member.identity for member in members])
+    mirror_axes = first.training.mirror_axes
+    weights = combined_hash([member.identity for member in members])
+    identity = options.as_used(weights, mirror_axes)
     return Predictor(
         identity=combined_hash([identity, previous.identity]) if previous else identity,
         networks=[network_of(one.model, one.weights(), one.place).to(device) for one in members],
         configuration=configuration,
         recipe=first.recipe,
         labels=first.labels,
-        mirror_axes=first.training.mirror_axes,
+        mirror_axes=mirror_axes if options.mirrors else (),
+        step=options.step,
+        seen=_seen_by([member.model for member in members]),
         device=device,
         precision=precision,
         previous=previous,
         quality=tuple(m.model.quality for m in members if m.model.quality is not None),
+    )
+
+
+def _seen_by(models: Sequence[Model]) -> Seen:
+    """What all folds of a configuration together have seen."""
+    first = models[0]
+    is_flat = first.configuration.dimensions == 2
+    lows = zip(*(model.min_spacing for model in models), strict=True)
+    highs = zip(*(model.max_spacing for model in models), strict=True)
+    z, y, x = map(min, lows)
+    max_z, max_y, max_x = map(max, highs)
+    return Seen(
+        min_spacing=(z, y, x),
+        max_spacing=(max_z, max_y, max_x),
+        channels=first.channels,
+        intensities=first.recipe.intensities,
+        across=first.recipe.transpose[0] if is_flat else None,
     )
 
 

@@ -25,6 +25,7 @@ from autoseg.imaging.restore import hand_on_labels, restore_labels, restore_prob
 from autoseg.networks.agreement import Agreement
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import Window, predict_slabs
+from autoseg.predict.unlike import Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +55,8 @@ class Predictor:
         device: where the networks live.
         precision: number format of the forward pass.
         previous: of a cascade, the predictor whose label map its networks read, too.
+        step: largest distance of neighbouring patches, as a share of the patch.
+        seen: what its images were like in training, if that is known.
         quality: what is known of each fold that was calibrated.
         agreement: counts how far its passes agree, if somebody wants to know.
     """
@@ -67,6 +70,8 @@ class Predictor:
     device: torch.device
     precision: Precision
     previous: Predictor | None = None
+    step: float = 0.5
+    seen: Seen | None = None
     quality: tuple[QualityModel, ...] = ()
     agreement: Agreement | None = None
 
@@ -102,7 +107,7 @@ class Predictor:
         Raises:
             DataError: if the image does not have the model's channels.
         """
-        self._check(image)
+        self.check(image)
         prepared = prepare(image.array, image.geometry.spacing, self.recipe)
         previous = None if self.previous is None else self.previous.ready(image)
         return Ready(prepared=prepared, previous=previous)
@@ -123,9 +128,28 @@ class Predictor:
         Returns:
             int16 ``(z, y, x)``, on the raw grid.
         """
-        axis = self._axis(ready.prepared.trace)
-        slabs = self._slabs(ready.prepared, axis, progress, self._read(ready, progress))
+        axis = self.best_axis(ready)
+        slabs = self.logits(ready, axis, progress)
         return restore_labels(slabs, ready.prepared.trace, self.labels, axis)
+
+    def logits(
+        self, ready: Ready, axis: int, progress: Progress = silent
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """The mean logits of all networks, slab by slab of the prepared grid.
+
+        Args:
+            ready: the image.
+            axis: of the prepared grid; 0 of 2D networks.
+            progress: called after each tile.
+
+        Yields:
+            As ``predict_slabs`` does; nothing happens before the first is taken.
+        """
+        yield from self._slabs(ready.prepared, axis, progress, self._read(ready, progress))
+
+    def best_axis(self, ready: Ready) -> int:
+        """The prepared axis along which least of the outputs is in work."""
+        return self._axis(ready.prepared.trace)
 
     def probabilities(
         self, ready: Ready, axis: int, rows: int, progress: Progress = silent
@@ -143,7 +167,7 @@ class Predictor:
         """
         trace = ready.prepared.trace
         own = trace.transpose.index(axis)
-        slabs = self._slabs(ready.prepared, own, progress, self._read(ready, progress))
+        slabs = self.logits(ready, own, progress)
         yield from restore_probability_slabs(slabs, trace, self.labels, own, rows)
 
     def axes(self) -> tuple[int, ...]:
@@ -221,14 +245,23 @@ class Predictor:
             mirror_axes=self.mirror_axes,
             precision=self.precision,
             device=self.device,
+            step=self.step,
             # What training holds with gradients, prediction holds without.
             patches_per_pass=self.configuration.batch_size if self.device.type == "cuda" else 1,
         )
 
-    def _check(self, image: Image) -> None:
+    def check(self, image: Image) -> None:
+        """See that an image has the model's channels.
+
+        Raises:
+            DataError: if it has not.
+        """
         expected = self.recipe.channels
         if image.num_channels != len(expected):
             raise DataError(
                 f"has {counted(image.num_channels, 'channel')}, the model needs {len(expected)}: "
-                f"{', '.join(expected)}"
+                f"{', '.join(expected)}",
+                remedy="a fourth axis counts as channels: write one file per time point"
+                if image.num_channels > len(expected)
+                else "name their files CASE_0000, CASE_0001, ...",
             )

@@ -63,7 +63,7 @@ def calibrate(cases: Sequence[ScoredCase], structures: Sequence[str]) -> Quality
     Returns:
         The calibration; None if no structure has ``LEAST_FITTED`` cases to be calibrated on.
     """
-    fitted, checked = _halves(cases)
+    fitted, checked = halves(cases)
     found = {name: _structure(name, fitted, checked) for name in structures}
     if not any(one.calibrations for one in found.values()):
         return None
@@ -75,8 +75,14 @@ def calibrate(cases: Sequence[ScoredCase], structures: Sequence[str]) -> Quality
     return quality.model_copy(update={"mean": _check(pairs, guess)})
 
 
-def _halves(cases: Sequence[ScoredCase]) -> tuple[list[ScoredCase], list[ScoredCase]]:
-    """Every second patient, in an order that has nothing to do with the data."""
+def halves(cases: Sequence[ScoredCase]) -> tuple[list[ScoredCase], list[ScoredCase]]:
+    """Cases to learn from and cases to check with: of every second patient each.
+
+    The order of the patients has nothing to do with the data and is the same every time.
+
+    Args:
+        cases: held-out cases.
+    """
     groups = sorted({case.group for case in cases}, key=_shuffled)
     fitted = set(groups[::2])
     return (
@@ -148,7 +154,9 @@ def _means(case: ScoredCase, quality: QualityModel) -> tuple[float, float] | Non
     return fmean(predicted), fmean(true)
 
 
-def _mean_guess(found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]) -> list[float]:
+def _mean_guess(
+    found: Mapping[str, StructureQuality], fitted: Sequence[ScoredCase]
+) -> list[float]:
     """Mean Dice of the structures that are calibrated, over the cases calibrated on."""
     return [
         fmean(_known(name, fitted, one.calibrations[0].signals)[1])

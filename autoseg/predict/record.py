@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,8 @@ from autoseg.errors import AutosegError
 from autoseg.io import artifacts, atomic
 
 RECORD_NAME = "predictions.json"
+LOCK_NAME = ".predictions.lock"
+_PATIENCE_S = 60.0
 
 
 class StructureHints(Frozen):
@@ -101,6 +103,36 @@ def save_record(folder: Path, cases: dict[str, CaseRecord]) -> None:
         AutosegError: if it cannot be written.
     """
     artifacts.save(folder / RECORD_NAME, PredictionRecord(cases=cases))
+
+
+def note_case(folder: Path, name: str, noted: CaseRecord) -> None:
+    """Enter a case into the record of a folder, to which other commands may write as well.
+
+    Args:
+        folder: of the label maps.
+        name: the case.
+        noted: what is noted of it.
+
+    Raises:
+        AutosegError: if it cannot be written.
+    """
+    change_record(folder, lambda cases: dict(cases) | {name: noted})
+
+
+def change_record(
+    folder: Path, change: Callable[[Mapping[str, CaseRecord]], dict[str, CaseRecord]]
+) -> None:
+    """Change the record of a folder, to which other commands may write as well.
+
+    Args:
+        folder: of the label maps.
+        change: makes new cases of those that are there.
+
+    Raises:
+        AutosegError: if it cannot be written.
+    """
+    with atomic.lock(folder / LOCK_NAME, _PATIENCE_S):
+        save_record(folder, change(load_record(folder).cases))
 
 
 def combined_hash(parts: Sequence[str]) -> str:

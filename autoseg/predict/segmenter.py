@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from autoseg.core.geometry import Shape
+from autoseg.core.geometry import Geometry, Shape
 from autoseg.core.image import Image, LabelMap
 from autoseg.core.labels import LabelSpace
 from autoseg.core.progress import Progress, silent
@@ -18,9 +18,11 @@ from autoseg.core.words import size_in_words
 from autoseg.imaging.components import clean_up
 from autoseg.imaging.decide import Labels, indices_from
 from autoseg.imaging.operators import Floats
-from autoseg.imaging.restore import raw_cuts
+from autoseg.imaging.prepare import Trace
+from autoseg.imaging.restore import raw_cuts, restore_labels, restore_probability_slabs
 from autoseg.predict.predictor import Predictor, Ready
 from autoseg.predict.record import combined_hash
+from autoseg.predict.unlike import Seen
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +55,107 @@ class ReadyImage:
     """An image prepared for all predictors.
 
     Attributes:
-        image: as it came.
+        geometry: of the image, which need not be kept.
         inputs: what each predictor reads.
     """
 
-    image: Image
+    geometry: Geometry
     inputs: tuple[Ready, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Begun:
+    """An image that networks work on: their part of it, and what is left to do.
+
+    What is left takes the parts as they come, and may be done by another thread.
+
+    Attributes:
+        parts: the networks' part, piece by piece, to be taken once: rows and values.
+        size: rows of all parts together.
+        labels: what the outputs mean.
+        shape: of the raw grid.
+        axis: of the raw grid, along which probabilities are cut.
+    """
+
+    parts: Slabs
+    size: int
+    labels: LabelSpace
+    shape: Shape
+    axis: int
+
+    def is_last(self, part: tuple[slice, Floats]) -> bool:
+        """Whether there is none after this part."""
+        return part[0].stop == self.size
+
+    def indices(self, parts: Slabs) -> Labels:
+        """What is segmented, not cleaned up.
+
+        Args:
+            parts: those of this image, in order.
+
+        Returns:
+            int16 ``(z, y, x)`` label indices.
+        """
+        return indices_of(self.probabilities(parts), self.shape, self.labels)
+
+    def probabilities(self, parts: Slabs) -> ProbabilitySlabs:
+        """The probabilities themselves, while parts are taken.
+
+        Args:
+            parts: those of this image, in order.
+        """
+        return ProbabilitySlabs(axis=self.axis, slabs=parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _BegunAlone(Begun):
+    """One predictor: the parts are logits of its own grid.
+
+    Attributes:
+        trace: how the image was prepared.
+        own: axis of the prepared grid.
+        rows: of a slab of probabilities.
+    """
+
+    trace: Trace
+    own: int
+    rows: int
+
+    def indices(self, parts: Slabs) -> Labels:
+        logits = (values for _, values in parts)
+        return restore_labels(logits, self.trace, self.labels, self.own)
+
+    def probabilities(self, parts: Slabs) -> ProbabilitySlabs:
+        logits = (values for _, values in parts)
+        slabs = restore_probability_slabs(logits, self.trace, self.labels, self.own, self.rows)
+        return ProbabilitySlabs(axis=self.axis, slabs=slabs)
+
+
+def _numbered(slabs: Iterator[Floats]) -> Slabs:
+    """Slabs with the rows they are."""
+    start = 0
+    for slab in slabs:
+        stop = start + slab.shape[1]
+        yield slice(start, stop), slab
+        start = stop
+
+
+def indices_of(slabs: ProbabilitySlabs, shape: Shape, labels: LabelSpace) -> Labels:
+    """What probabilities decide.
+
+    Args:
+        slabs: of the whole raw grid.
+        shape: of the raw grid.
+        labels: what the outputs mean.
+
+    Returns:
+        int16 ``(z, y, x)`` label indices.
+    """
+    indices = np.empty(shape, dtype=np.int16)
+    along = np.moveaxis(indices, slabs.axis, 0)
+    for rows, slab in slabs:
+        along[rows] = indices_from(slab, labels)
+    return indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +194,21 @@ class Segmenter:
         """Smallest and largest value a label map may hold."""
         return self.predictors[0].value_range
 
+    @property
+    def seen(self) -> Seen | None:
+        """What images were like in training, if that is known."""
+        seen = [one.seen for one in self.predictors if one.seen is not None]
+        in_volumes = [one for one in seen if one.across is None]
+        return next(iter(in_volumes or seen), None)
+
+    def check(self, image: Image) -> None:
+        """See that an image has the model's channels.
+
+        Raises:
+            DataError: if it has not.
+        """
+        self.predictors[0].check(image)
+
     def segment(self, image: Image, progress: Progress = silent) -> LabelMap:
         """Segment an image.
 
@@ -110,7 +222,8 @@ class Segmenter:
         Raises:
             DataError: if the image does not have the model's channels.
         """
-        return self.label_map(image, self._indices(self.ready(image), progress))
+        begun = self.begin(self.ready(image), progress)
+        return self.label_map(image, begun.indices(begun.parts))
 
     def probability_slabs(self, image: Image, progress: Progress = silent) -> ProbabilitySlabs:
         """The probability of every output, slab by slab of the raw grid.
@@ -137,7 +250,7 @@ class Segmenter:
         for predictor in self.predictors:
             alike = (ready for one, ready in known if predictor.reads_as(one))
             known.append((predictor, next(alike, None) or predictor.ready(image)))
-        return ReadyImage(image=image, inputs=tuple(ready for _, ready in known))
+        return ReadyImage(geometry=image.geometry, inputs=tuple(ready for _, ready in known))
 
     def probabilities_of(self, ready: ReadyImage, progress: Progress = silent) -> ProbabilitySlabs:
         """The same of an image that is prepared.
@@ -150,9 +263,25 @@ class Segmenter:
             ready: the image.
             progress: called after each tile.
         """
+        axis, streams = self.member_slabs(ready, progress)
+        return ProbabilitySlabs(axis=axis, slabs=_averaged(streams))
+
+    def member_slabs(
+        self, ready: ReadyImage, progress: Progress = silent, axis: int | None = None
+    ) -> tuple[int, list[Slabs]]:
+        """The probabilities of each predictor by itself, all cut alike.
+
+        Args:
+            ready: the image.
+            progress: called after each tile.
+            axis: of the raw grid, to cut along; None for the best.
+
+        Returns:
+            The raw axis they are cut along, and the slabs of each predictor: to be taken in turn.
+        """
         members = list(zip(self.predictors, ready.inputs, strict=True))
-        axis = _common_axis(members)
-        shape = ready.image.geometry.shape
+        axis = _common_axis(members) if axis is None else axis
+        shape = ready.geometry.shape
         rows = _rows(self.labels.num_outputs, shape, axis)
         shared = _SharedProgress(progress, len(members))
         streams: list[Slabs] = []
@@ -162,20 +291,38 @@ class Segmenter:
                 streams.append(predictor.probabilities(one, axis, rows, part))
             else:
                 streams.append(_held(predictor, one, axis, rows, part))
-        return ProbabilitySlabs(axis=axis, slabs=_averaged(streams))
+        return axis, streams
 
-    def _indices(self, ready: ReadyImage, progress: Progress) -> Labels:
-        """Label indices of a prepared image, as the networks see it: not cleaned up."""
-        if len(self.predictors) == 1:
-            return self.predictors[0].indices(ready.inputs[0], progress)
-        slabs = self.probabilities_of(ready, progress)
-        indices = np.empty(ready.image.geometry.shape, dtype=np.int16)
-        along = np.moveaxis(indices, slabs.axis, 0)
-        for rows, slab in slabs:
-            along[rows] = indices_from(slab, self.labels)
-        return indices
+    def begin(
+        self, ready: ReadyImage, progress: Progress = silent, axis: int | None = None
+    ) -> Begun:
+        """Let the networks work on an image; nothing happens before their parts are taken.
 
-    def label_map(self, image: Image, indices: Labels) -> LabelMap:
+        Args:
+            ready: the image.
+            progress: called after each tile.
+            axis: of the raw grid, along which probabilities are wanted; None for any.
+        """
+        predictor, one = self.predictors[0], ready.inputs[0]
+        trace, shape = one.prepared.trace, ready.geometry.shape
+        if len(self.predictors) > 1 or axis not in (None, *predictor.axes()):
+            axis, streams = self.member_slabs(ready, progress, axis)
+            mean = _averaged(streams)
+            return Begun(parts=mean, size=shape[axis], labels=self.labels, shape=shape, axis=axis)
+        own = predictor.best_axis(one) if axis is None else trace.transpose.index(axis)
+        axis = trace.transpose[own]
+        return _BegunAlone(
+            parts=_numbered(predictor.logits(one, own, progress)),
+            size=trace.prepared_shape[own],
+            labels=self.labels,
+            shape=shape,
+            axis=axis,
+            trace=trace,
+            own=own,
+            rows=_rows(self.labels.num_outputs, shape, axis),
+        )
+
+    def label_map(self, image: Image | ReadyImage, indices: Labels) -> LabelMap:
         """What is handed to the user of label indices.
 
         Args:

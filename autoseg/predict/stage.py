@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.core.metrics import Report
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
-from autoseg.io import artifacts, atomic
+from autoseg.errors import AutosegError
+from autoseg.io import atomic
 from autoseg.io.formats import label_suffix
-from autoseg.io.images import read_image, write_labels
+from autoseg.io.images import write_labels
 from autoseg.io.predict_inputs import predict_inputs
+from autoseg.io.probability_file import SUFFIX as PROBABILITY_SUFFIX
 from autoseg.io.workspace import TaskFolder
-from autoseg.predict.choice import Candidate, choose
-from autoseg.predict.loading import PredictOptions, load_predictor
+from autoseg.predict.cases import Case, noting_errors, segmented
+from autoseg.predict.choosing import ModelChoice, candidates, choose_model, model_files, narrow
+from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.predictor import Predictor
-from autoseg.predict.record import (
-    CaseHints,
-    CaseRecord,
-    combined_hash,
-    file_hash,
-    load_record,
-    save_record,
-)
+from autoseg.predict.record import CaseHints, load_record, note_case
 from autoseg.predict.segmenter import Segmenter
-from autoseg.predict.uncertain import (
-    segment_with_uncertainty,
-    uncertainty_file,
-    write_uncertainty,
-)
-from autoseg.predict.watching import Watched, judged_anew
+from autoseg.predict.uncertain import uncertainty_file
+
+__all__ = [
+    "ModelChoice",
+    "Part",
+    "Prediction",
+    "candidates",
+    "choose_model",
+    "model_files",
+    "narrow",
+    "predict_cases",
+    "predict_folder",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -55,22 +56,34 @@ class Prediction:
     error: str | None
     hints: CaseHints | None = None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What sets its image apart from those of the training, a line each."""
+        return () if self.hints is None else self.hints.warnings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelChoice:
-    """Which model a user names; what is left out is chosen.
+class Part:
+    """Which of the cases are to be segmented, where several commands share them.
 
     Attributes:
-        bundle: a ``bundle.json``, or the folder of one, instead of a workspace's model.
-        configuration: its name, or None for the best.
-        run: its name, or None for any.
-        folds: fold names; empty for all that are finished.
+        number: of this command, from 0.
+        count: of the commands.
     """
 
-    bundle: Path | None = None
-    configuration: str | None = None
-    run: str | None = None
-    folds: tuple[str, ...] = ()
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.number < self.count:
+            raise AutosegError(
+                f"--part {self.number} of --num-parts {self.count} does not exist",
+                remedy="parts count from 0: with --num-parts 4 they are 0, 1, 2 and 3",
+            )
+
+    def of(self, inputs: Inputs) -> Inputs:
+        """Those cases; all parts together are all cases, each once."""
+        return list(inputs)[self.number :: self.count]
 
 
 def predict_folder(
@@ -81,7 +94,9 @@ def predict_folder(
     options: PredictOptions,
     progress: Progress = silent,
     *,
+    probabilities: bool = False,
     uncertainty: bool = False,
+    part: Part | None = None,
 ) -> list[Prediction]:
     """Segment the images of a folder, or a single one, with the best model there is.
 
@@ -92,7 +107,9 @@ def predict_folder(
         choice: what the user named.
         options: device and precision.
         progress: called after each case.
+        probabilities: write them beside the label maps, too.
         uncertainty: write maps of it, too.
+        part: which of the cases; None for all.
 
     Returns:
         What became of each case.
@@ -100,105 +117,50 @@ def predict_folder(
     Raises:
         AutosegError: if there is no such model, nothing to predict, or no place to write.
     """
-    bundles, why = _find_model(task, choice)
-    logger.info("model: %s", why)
-    predictor = load_predictor(bundles, options)
-    inputs = predict_inputs(source, len(predictor.recipe.channels))
-    return predict_cases(predictor, inputs, output, progress, uncertainty=uncertainty)
-
-
-def _find_model(task: TaskFolder | None, choice: ModelChoice) -> tuple[list[Path], str]:
-    if choice.bundle is not None:
-        path = choice.bundle / "bundle.json" if choice.bundle.is_dir() else choice.bundle
-        if not path.is_file():
-            raise ArtifactError("there is no model here", place=path)
-        return [path], str(path)
-    assert task is not None
-    found = candidates(task)
-    if found:
-        found = narrow(found, choice.configuration, choice.run, choice.folds)
-    chosen, reason = choose(found)
-    return model_files(task, chosen), f"{chosen.label}: {reason}"
-
-
-def candidates(task: TaskFolder) -> list[Candidate]:
-    """All models of a task with at least one finished fold."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for folder in task.fold_folders():
-        if folder.is_finished:
-            key = (folder.plan, folder.configuration, folder.run)
-            groups.setdefault(key, []).append(folder.fold)
-    return [
-        Candidate(
-            plan=plan,
-            configuration=configuration,
-            run=run,
-            folds=tuple(folds),
-            dice=_held_out_dice(task, plan, configuration, run, folds),
-        )
-        for (plan, configuration, run), folds in groups.items()
-    ]
-
-
-def narrow(
-    found: Sequence[Candidate], configuration: str | None, run: str | None, folds: Sequence[str]
-) -> list[Candidate]:
-    """Keep the models a user named.
-
-    Args:
-        found: all there are.
-        configuration: its name, or None for any.
-        run: its name, or None for any.
-        folds: fold names; empty for all that are finished.
-
-    Raises:
-        UnknownNameError: if nothing of a name is trained.
-        WorkspaceError: if nothing has all that was named.
-    """
-    if configuration is not None and all(c.configuration != configuration for c in found):
-        raise unknown_name("trained configuration", configuration, {c.configuration for c in found})
-    if run is not None and all(c.run != run for c in found):
-        raise unknown_name("run", run, {c.run for c in found})
-    kept = [c for c in found if configuration in (None, c.configuration) and run in (None, c.run)]
-    for fold in folds:
-        if kept and all(fold not in c.folds for c in kept):
-            raise unknown_name("trained fold", fold, {f for c in kept for f in c.folds})
-    if folds:
-        kept = [replace(c, folds=tuple(folds)) for c in kept if set(folds) <= set(c.folds)]
-    if not kept:
-        trained = "; ".join(f"{c.label} (run {c.run})" for c in found)
-        raise WorkspaceError(f"no model has all of what was asked for; trained are: {trained}")
-    return kept
-
-
-def model_files(task: TaskFolder, chosen: Candidate) -> list[Path]:
-    """The bundles of a model's folds."""
-    return [
-        task.fold_folder(chosen.plan, chosen.configuration, chosen.run, fold).bundle
-        for fold in chosen.folds
-    ]
+    chosen = choose_model(task, choice)
+    logger.info("model: %s", chosen.why)
+    if chosen.cost is not None:
+        logger.info("%s", chosen.cost)
+    options = options.in_haste() if choice.fast else options
+    segmenter = load_segmenter(chosen.groups, options, chosen.clean_up)
+    inputs: Inputs = predict_inputs(source, len(segmenter.channels))
+    protect_inputs(inputs, output, segmenter)
+    inputs = inputs if part is None else part.of(inputs)
+    return predict_cases(
+        segmenter,
+        inputs,
+        output,
+        progress,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+    )
 
 
 def predict_cases(
-    predictor: Predictor,
+    model: Segmenter | Predictor,
     inputs: Inputs,
     output: Path,
     progress: Progress = silent,
     *,
     again: bool = False,
+    probabilities: bool = False,
     uncertainty: bool = False,
+    overlapping: bool = True,
 ) -> list[Prediction]:
-    """Segment cases one by one; one that cannot be read does not stop the others.
+    """Segment cases; one that cannot be read does not stop the others.
 
     Label maps that this model has made of these images before are kept.
 
     Args:
-        predictor: the model.
+        model: what predicts.
         inputs: name and image files of each case.
         output: folder of the label maps; made if it is not there.
         progress: called after each case.
         again: make all label maps anew.
+        probabilities: write them beside the label maps, too.
         uncertainty: write maps of it, too.
+        overlapping: prepare the next case and restore the last while the networks work, which
+            takes the memory of up to three cases.
 
     Returns:
         What became of each case, in order.
@@ -206,91 +168,76 @@ def predict_cases(
     Raises:
         AutosegError: if the folder cannot be written, or is where the images lie.
     """
+    segmenter = model if isinstance(model, Segmenter) else Segmenter(predictors=(model,))
     atomic.make_folder(output)
-    _protect_inputs(inputs, output, predictor)
-    made = {} if again else dict(load_record(output).cases)
+    protect_inputs(inputs, output, segmenter)
+    known = load_record(output).cases
+    cases = [
+        Case(
+            name=name,
+            paths=paths,
+            target=_target(output, name, paths, segmenter),
+            probabilities=_probabilities(output, name) if probabilities else None,
+            doubts=uncertainty_file(output, name, paths[0]) if uncertainty else None,
+            known=known.get(name),
+        )
+        for name, paths in inputs
+    ]
     predictions: list[Prediction] = []
-    progress(0, len(inputs))
-    for number, (name, paths) in enumerate(inputs, start=1):
-        prediction = _predict_case(predictor, name, paths, output, made, uncertainty)
-        predictions.append(prediction)
-        progress(number, len(inputs), name)
+    progress(0, len(cases))
+    for case in segmented(segmenter, cases, again=again, overlapping=overlapping):
+        with noting_errors(case):
+            _write(case, output)
+        predictions.append(_outcome(case))
+        progress(len(predictions), len(cases), case.name)
+        case.label_map = None
     return predictions
 
 
-def _predict_case(
-    predictor: Predictor,
-    name: str,
-    paths: tuple[Path, ...],
-    output: Path,
-    made: dict[str, CaseRecord],
-    uncertainty: bool,
-) -> Prediction:
-    """Segment a case, unless ``made`` has it; enters it there."""
-    segmenter = Segmenter(predictors=(predictor,))
-    try:
-        target = _target(output, name, paths, predictor)
-        doubts = uncertainty_file(output, name, paths[0])
-        source = combined_hash([segmenter.identity, file_hash(paths)])
-        known = made.get(name)
-        is_there = target.is_file() and (doubts.is_file() or not uncertainty)
-        if known is not None and known.source == source and is_there:
-            noted = judged_anew(known, segmenter)
-        else:
-            noted = _segment_case(segmenter, paths, target, doubts if uncertainty else None, source)
-            if not uncertainty:  # one of an earlier label map would be taken for this one's
-                doubts.unlink(missing_ok=True)
-        if noted != known:
-            made[name] = noted
-            save_record(output, made)
-    except AutosegError as error:
-        place = "" if error.place else f"{paths[0]}: "
-        return Prediction(name=name, path=None, error=f"{place}{error}")
-    except Exception as error:
-        # Whatever one case does, the others go on.
-        logger.debug("%s failed", name, exc_info=True)
-        reason = f"{paths[0]}: {type(error).__name__}: {error}"
-        return Prediction(name=name, path=None, error=" ".join(reason.split()))
-    return Prediction(name=name, path=target, error=None, hints=noted.hints)
+def _write(case: Case, output: Path) -> None:
+    """Write the label map of a case and note it, unless it failed or is as it was."""
+    if case.label_map is not None:
+        write_labels(case.target, case.label_map)
+        # What was made with the label map before would be taken for this one's.
+        if case.known is not None and case.probabilities is None:
+            _probabilities(output, case.name).unlink(missing_ok=True)
+        if case.doubts is None:
+            uncertainty_file(output, case.name, case.paths[0]).unlink(missing_ok=True)
+    if case.noted is not None and case.noted != case.known:
+        note_case(output, case.name, case.noted)
 
 
-def _segment_case(
-    segmenter: Segmenter, paths: tuple[Path, ...], target: Path, doubts: Path | None, source: str
-) -> CaseRecord:
-    """Segment a case and write what there is to write; returns what is noted of it."""
-    watched = Watched.over(segmenter)
-    image = read_image(paths)
-    if doubts is None:
-        label_map = watched.segmenter.segment(image)
-    else:
-        label_map, entropies = segment_with_uncertainty(watched.segmenter, image)
-        write_uncertainty(doubts, entropies)
-    write_labels(target, label_map)
-    return CaseRecord(source=source, hints=watched.hints(label_map))
+def _outcome(case: Case) -> Prediction:
+    if case.error is not None or case.noted is None:
+        return Prediction(name=case.name, path=None, error=case.error)
+    return Prediction(name=case.name, path=case.target, error=None, hints=case.noted.hints)
 
 
-def _target(output: Path, name: str, paths: Sequence[Path], predictor: Predictor) -> Path:
+def _target(output: Path, name: str, paths: Sequence[Path], segmenter: Segmenter) -> Path:
     """The label map of a case: in the format of its image where that holds the values."""
-    return output / f"{name}{label_suffix(paths[0], *predictor.value_range)}"
+    return output / f"{name}{label_suffix(paths[0], *segmenter.value_range)}"
 
 
-def _protect_inputs(inputs: Inputs, output: Path, predictor: Predictor) -> None:
-    """Never write a label map over an image."""
+def _probabilities(output: Path, name: str) -> Path:
+    return output / f"{name}{PROBABILITY_SUFFIX}"
+
+
+def protect_inputs(inputs: Inputs, output: Path, segmenter: Segmenter) -> None:
+    """Never write a label map over an image.
+
+    Args:
+        inputs: all that are there, be they segmented now or not.
+        output: folder of the label maps.
+        segmenter: what predicts.
+
+    Raises:
+        AutosegError: if one would be.
+    """
     taken = {path.resolve() for _, paths in inputs for path in paths}
     for name, paths in inputs:
-        if _target(output, name, paths, predictor).resolve() in taken:
+        if _target(output, name, paths, segmenter).resolve() in taken:
             raise AutosegError(
                 "the predictions would overwrite the images",
                 place=output,
                 remedy="choose another folder with --output",
             )
-
-
-def _held_out_dice(
-    task: TaskFolder, plan: str, configuration: str, run: str, folds: Sequence[str]
-) -> tuple[float, ...]:
-    reports = [task.report_file(plan, configuration, run, fold) for fold in folds]
-    scores = [
-        artifacts.load(path, Report).mean_foreground_dice for path in reports if path.is_file()
-    ]
-    return tuple(score for score in scores if score is not None)

@@ -57,16 +57,16 @@ def qualities_of(segmenter: Segmenter) -> Qualities:
     return [one.quality for one in segmenter.predictors]
 
 
-def judged_anew(record: CaseRecord, segmenter: Segmenter) -> CaseRecord:
-    """What is noted of a case, with the Dice that the models predict now.
+def judged_anew(record: CaseRecord, qualities: Qualities) -> CaseRecord:
+    """What is noted of a case, with the Dice that is predicted now.
 
     Args:
-        record: of a label map that the segmenter has made.
-        segmenter: may have been calibrated since.
+        record: of the case.
+        qualities: of each model that segmented it, which may have been calibrated since.
     """
     if record.hints is None:
         return record
-    return record.model_copy(update={"hints": judged(record.hints, qualities_of(segmenter))})
+    return record.model_copy(update={"hints": judged(record.hints, qualities)})
 
 
 def _signals(agreement: Agreement | None, labels: LabelSpace) -> dict[str, Signals]:
@@ -88,5 +88,5 @@ def _signals(agreement: Agreement | None, labels: LabelSpace) -> dict[str, Signa
 
 
 def _share(value: float | None) -> float | None:
-    """Between 0 and 1 also where a sum was rounded."""
-    return None if value is None else min(max(value, 0.0), 1.0)
+    """Between 0 and 1 also where a sum was rounded, with digits that mean something."""
+    return None if value is None else round(min(max(value, 0.0), 1.0), 6)

@@ -19,7 +19,7 @@ def printed(capsys, *cases):
 def test_few_cases_are_listed_with_what_is_worth_a_line(capsys):
     lines = printed(
         capsys,
-        ("a", case(0.8765, liver=structure(1234567), tumour=structure(0))),
+        ("a", case(0.8769, liver=structure(1234567), tumour=structure(0))),
         (
             "b",
             case(
@@ -33,21 +33,23 @@ def test_few_cases_are_listed_with_what_is_worth_a_line(capsys):
     assert lines == [
         "case  liver ml  tumour ml  predicted Dice",
         "a         1235          0           0.877",
-        "b            1          1               -",
+        "b        1 (3)          1               -",
+        "(in brackets: connected parts, where there are several)",
         "a: not found: tumour",
         "b: spacing is unlike the training data",
         "b: at the image's border, perhaps cut off: liver (superior, left)",
-        "b: in several parts: liver (3)",
         "(predicted Dice: a guess without a reference; see predictions.json)",
     ]
 
 
 def test_many_structures_are_counted(capsys):
     some = {f"organ{n}": structure(0 if n == 3 else 500) for n in range(7)}
+    some["organ5"] = structure(num_components=2)
     lines = printed(capsys, ("a", case(**some)))
     assert [line.split() for line in lines] == [
         ["case", "structures", "predicted", "Dice"],
         ["a", "6", "of", "7", "-"],
+        ["a:", "in", "several", "parts:", "organ5", "(2)"],
     ]
 
 

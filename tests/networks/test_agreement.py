@@ -93,7 +93,10 @@ def test_regions_decide_each_for_itself():
     image, how = smooth_image(9, 12, 7), window(9, 12, 7, outputs=2)
     network = Fixed(4, outputs=2)
     with torch.inference_mode():
-        found = [(network(image.flip(flip)[None])[0].flip(flip) > 0).numpy() for flip in how.flips]
+        found = [
+            (network(image.flip(flip)[None])[0].flip(flip) > 0).numpy()
+            for flip in how.flips
+        ]
 
     agreement, logits = run([network], image, how, regions=True)
 

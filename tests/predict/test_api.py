@@ -288,7 +288,7 @@ def test_what_is_no_model_is_refused_in_a_line(task, tmp_path):
 
 
 def test_nothing_is_chosen_of_a_single_model(file):
-    with pytest.raises(ValueError, match="is one model: task, configuration, folds and run"):
+    with pytest.raises(ValueError, match="is one model, of which nothing is chosen"):
         autoseg.load_model(file, configuration="2d", **ON_CPU)
 
 
