@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoseg.cli.console import progress_bar, set_up_logging
-from autoseg.cli.options import QuietOption, VerboseOption, WorkspaceOption
+from autoseg.cli.options import (
+    QuietOption,
+    TaskOption,
+    VerboseOption,
+    WorkspaceOption,
+)
+from autoseg.cli.prediction import fold_names
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
     from autoseg.exchange.nnunet_export import ForNnunet
     from autoseg.exchange.nnunet_import import Import
+    from autoseg.predict.choosing import Chosen
 
 
 def import_models(
@@ -66,14 +74,24 @@ def _print_import(imported: Import) -> None:
 
 
 def export(
-    model: Annotated[
-        str,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="MODEL",
-            help="Its folder or bundle.json, or a name such as TASK/3d_fullres (all folds) or "
-            "TASK/3d_fullres/fold0.",
+            metavar="[MODEL] [FILE.autoseg]",
+            help="The model: its folder or bundle.json, a .autoseg file, or a name such as TASK, "
+            "TASK/3d_fullres (all folds) or TASK/3d_fullres/fold0; what predict would choose by "
+            "default. And the file to write.",
         ),
-    ],
+    ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            "--onnx",
+            metavar="FOLDER",
+            help="Write the networks as ONNX and all that surrounds them as JSON into a new "
+            "folder, instead of a file.",
+        ),
+    ] = None,
     nnunet: Annotated[
         Path | None,
         typer.Option(
@@ -82,15 +100,98 @@ def export(
             help="Write a model folder that nnU-Net v2 predicts with into this folder.",
         ),
     ] = None,
+    configuration: Annotated[
+        str | None,
+        typer.Option("-c", "--configuration", metavar="NAME", help="As predict takes it."),
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option("-f", "--folds", metavar="0,1", help="As predict takes it.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="As predict takes it.")
+    ] = None,
+    task: TaskOption = None,
     workspace: WorkspaceOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a model for use elsewhere."""
+    """Write a model for use elsewhere: one file that predicts anywhere, or for other programs.
+
+    The file holds all that autoseg predict and the Python interface need, and no name of a case.
+    """
     set_up_logging(verbose, quiet)
-    if nnunet is None:
-        raise AutosegError("what to write?", remedy="write: autoseg export MODEL --nnunet FOLDER")
-    export_nnunet(model, nnunet, workspace, quiet)
+    if onnx is not None and nnunet is not None:
+        raise AutosegError("--onnx and --nnunet are two exports", remedy="write one of them")
+    model, file = _model_and_file(words or [], onnx is None and nnunet is None)
+    if nnunet is not None:
+        if model is None:
+            raise AutosegError("which model?", remedy="write: autoseg export MODEL --nnunet FOLDER")
+        export_nnunet(model, nnunet, workspace, quiet)
+        return
+    from autoseg.io.workspace import find_workspace
+    from autoseg.pipeline.exchange import find_for_export
+    from autoseg.predict.choosing import ModelChoice
+
+    choice = ModelChoice(configuration=configuration, run=run, folds=fold_names(folds))
+    chosen = find_for_export(model, find_workspace(workspace), task, choice)
+    if onnx is not None:
+        _export_onnx(chosen, onnx.expanduser(), quiet)
+    else:
+        assert file is not None
+        _export_file(chosen, file, quiet)
+
+
+def _model_and_file(words: Sequence[str], wants_file: bool) -> tuple[str | None, Path | None]:
+    most = 1 + wants_file
+    if len(words) > most or (wants_file and not words):
+        usage = "autoseg export [MODEL] FILE.autoseg, or autoseg export [MODEL] --onnx FOLDER"
+        raise AutosegError("what to write, and where to?", remedy=f"write: {usage}")
+    if wants_file and Path(words[-1]).suffix != ".autoseg":
+        raise AutosegError(
+            f"'{words[-1]}' does not end in .autoseg, as the file to write must",
+            remedy="write: autoseg export [MODEL] FILE.autoseg, or --onnx FOLDER, --nnunet FOLDER",
+        )
+    model = words[0] if len(words) == most else None
+    return model, Path(words[-1]).expanduser() if wants_file else None
+
+
+def _export_file(chosen: Chosen, path: Path, quiet: bool) -> None:
+    from autoseg.core.words import counted, size_in_words
+    from autoseg.pipeline.exchange import export_file
+
+    opened = export_file(chosen, path)
+    if quiet:
+        return
+    for group, models in zip(opened.manifest.groups, opened.groups(), strict=True):
+        typer.echo(f"model: {', '.join(one.model.label for one in models)}")
+        for scores in group.held_out:
+            dice = "not defined" if scores.mean_dice is None else f"{scores.mean_dice:.3f}"
+            cases = counted(scores.num_cases, "held-out case")
+            typer.echo(f"  {scores.fold}: mean Dice {dice} on {cases}")
+    if opened.manifest.summary:
+        typer.echo(f"chosen: {opened.manifest.summary}")
+    weights = sum(entry.name.endswith(".safetensors") for entry in opened.manifest.entries)
+    size = size_in_words(path.stat().st_size)
+    typer.echo(f"written: {path} ({size}, {counted(weights, 'network')}, hash {opened.identity})")
+    typer.echo(f"use it anywhere: autoseg predict -m {path.name} -i IN -o OUT")
+
+
+def _export_onnx(chosen: Chosen, folder: Path, quiet: bool) -> None:
+    from autoseg.core.words import counted
+    from autoseg.pipeline.exchange import export_networks
+
+    with progress_bar("writing networks", quiet) as progress:
+        exported = export_networks(chosen, folder, progress)
+    if quiet:
+        return
+    typer.echo(f"written: {counted(len(exported.files), 'network')} and model.json in {folder}")
+    if exported.difference is None:
+        typer.echo("not compared with torch: onnxruntime is not installed")
+    else:
+        typer.echo(
+            f"compared with torch: logits differ by {exported.difference:.1g} of the largest at "
+            "most"
+        )
 
 
 def export_nnunet(model: str, folder: Path, workspace: Path | None, quiet: bool) -> None:

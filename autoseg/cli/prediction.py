@@ -92,7 +92,7 @@ def predict(
         bundle=model,
         configuration=configuration,
         run=run,
-        folds=_fold_names(folds),
+        folds=fold_names(folds),
         fast=fast,
     )
     share = parse_part(part, num_parts)
@@ -113,7 +113,8 @@ def predict(
     _report_predictions(predictions, output, quiet)
 
 
-def _fold_names(text: str | None) -> tuple[str, ...]:
+def fold_names(text: str | None) -> tuple[str, ...]:
+    """The folds that ``--folds`` names, such as ``0,1`` or ``everything``; empty for none."""
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",") if part.strip()]

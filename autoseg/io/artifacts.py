@@ -38,8 +38,22 @@ def load(path: Path, kind: type[A], *, remedy: str | None = None) -> A:
         WorkspaceError: if the file is missing and a remedy is given.
         ArtifactError: if it is not valid; one line with the place inside the file.
     """
-    data = _current_format(path, kind, read_object(path, remedy=remedy), remedy)
-    return validated(path, kind, data)
+    return parsed(path, kind, read_object(path, remedy=remedy), remedy=remedy)
+
+
+def parsed(path: Path, kind: type[A], data: dict[str, Any], *, remedy: str | None = None) -> A:
+    """Turn parsed JSON into an artefact; see ``load``.
+
+    Args:
+        path: where the JSON comes from, for messages.
+        kind: what it must hold.
+        data: the parsed JSON.
+        remedy: how to make it anew.
+
+    Raises:
+        ArtifactError: if it is not valid; one line with the place inside the file.
+    """
+    return validated(path, kind, _current_format(path, kind, data, remedy))
 
 
 def save(path: Path, artifact: Artifact) -> None:

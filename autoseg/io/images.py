@@ -47,7 +47,7 @@ def read_image(paths: Sequence[Path]) -> Image:
         array, geometry = reader_of(path).read(path)
         first = geometry if first is None else first
         check_same_grid(first, geometry, path, f"the grid of {paths[0].name}")
-        parts.append(_finite_float32(array, path))
+        parts.append(finite_float32(array, path))
     assert first is not None
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return Image(array=np.ascontiguousarray(array), geometry=first)
@@ -149,7 +149,16 @@ def check_same_grid(first: Geometry, second: Geometry, place: Path, other: str) 
         )
 
 
-def _finite_float32(array: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float32]:
+def finite_float32(array: npt.NDArray[Any], path: Path | None = None) -> npt.NDArray[np.float32]:
+    """Turn intensities into float32.
+
+    Args:
+        array: real numbers, any shape.
+        path: where they come from, for the message.
+
+    Raises:
+        DataError: if one is infinite or not a number.
+    """
     with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused below
         converted = array.astype(np.float32, copy=False)
     # A sum is finite only if every term is; it costs no array of its own.

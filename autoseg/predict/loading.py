@@ -11,14 +11,14 @@ import torch
 
 from autoseg.core.model import Model
 from autoseg.core.selection import CleanUp
-from autoseg.errors import ArtifactError, WorkspaceError
-from autoseg.io import bundle
-from autoseg.networks.build import build_network
+from autoseg.errors import ArtifactError
+from autoseg.io.model_file import open_groups
+from autoseg.io.trained import Trained, from_bundle
+from autoseg.networks.from_weights import network_of
 from autoseg.networks.inference import Inference, choose_inference, make_ready
-from autoseg.networks.label_channels import LabelChannels
 from autoseg.networks.precision import choose_device
 from autoseg.predict.predictor import Predictor
-from autoseg.predict.record import combined_hash, file_hash
+from autoseg.predict.record import combined_hash
 from autoseg.predict.segmenter import Segmenter
 from autoseg.predict.unlike import Seen
 
@@ -78,32 +78,42 @@ def load_predictor(bundles: Sequence[Path], options: PredictOptions) -> Predicto
             together.
         WorkspaceError: if weights are missing, those of a previous stage included.
     """
+    return predictor_of([from_bundle(path) for path in bundles], options)
+
+
+def predictor_of(members: Sequence[Trained], options: PredictOptions) -> Predictor:
+    """Build the networks of one configuration; as ``load_predictor``.
+
+    Args:
+        members: one per fold, of the same configuration.
+        options: device and precision.
+    """
     device = choose_device(options.device)
-    models = [bundle.load_model(path) for path in bundles]
-    first = models[0]
-    for path, model in zip(bundles, models, strict=True):
-        _check_belongs(model, first, path)
+    first = members[0].model
+    for member in members:
+        _check_belongs(member.model, first, member.description)
     configuration = first.configuration
     inference = choose_inference(device, options.precision, configuration.dimensions)
     logger.debug("%s", inference.reason)
-    members = list(zip(models, bundles, strict=True))
-    previous = _load_previous(members, options)
+    # Of several folds each set of weights of the previous stage counts once.
+    before = {one.identity: one for member in members for one in member.previous}
+    previous = predictor_of(list(before.values()), options) if before else None
     mirror_axes = first.training.mirror_axes
-    weights = combined_hash([_identity(model, path) for model, path in members])
+    weights = combined_hash([member.identity for member in members])
     identity = options.as_used(weights, mirror_axes)
     return Predictor(
         identity=combined_hash([identity, previous.identity]) if previous else identity,
-        networks=[_network(model, path, device, inference) for model, path in members],
+        networks=[_network(member, device, inference) for member in members],
         configuration=configuration,
         recipe=first.recipe,
         labels=first.labels,
         mirror_axes=mirror_axes if options.mirrors else (),
         step=options.step,
-        seen=_seen_by(models),
+        seen=_seen_by([member.model for member in members]),
         device=device,
         precision=inference.precision,
         previous=previous,
-        quality=tuple(model.quality for model in models if model.quality is not None),
+        quality=tuple(m.model.quality for m in members if m.model.quality is not None),
     )
 
 
@@ -130,7 +140,8 @@ def load_segmenter(
     """Load all that predicts together.
 
     Args:
-        groups: of each configuration and run, one ``bundle.json`` per fold.
+        groups: of each configuration and run, one ``bundle.json`` per fold; or one model file,
+            which brings its own clean-up.
         options: device and precision.
         clean_up: what is removed afterwards.
 
@@ -142,24 +153,41 @@ def load_segmenter(
             together, or a structure to clean up is none of theirs.
         WorkspaceError: if weights are missing, those of a previous stage included.
     """
-    predictors = [load_predictor(bundles, options) for bundles in groups]
+    trained, rules = open_groups(groups, clean_up)
+    return segmenter_of(trained, options, rules)
+
+
+def segmenter_of(
+    groups: Sequence[Sequence[Trained]],
+    options: PredictOptions,
+    clean_up: Sequence[CleanUp] = (),
+) -> Segmenter:
+    """Build all that predicts together; as ``load_segmenter``.
+
+    Args:
+        groups: of each configuration and run, one model per fold.
+        options: device and precision.
+        clean_up: what is removed afterwards.
+    """
+    predictors = [predictor_of(members, options) for members in groups]
     first = predictors[0]
-    for predictor, bundles in zip(predictors, groups, strict=True):
+    for predictor, members in zip(predictors, groups, strict=True):
         for what, mine, other in (
             ("labels", predictor.labels, first.labels),
             ("channels", predictor.recipe.channels, first.recipe.channels),
         ):
             if mine != other:
                 raise ArtifactError(
-                    f"has other {what} than {groups[0][0]}, they cannot predict together",
-                    place=bundles[0],
+                    f"has other {what} than {groups[0][0].description}, they cannot predict "
+                    "together",
+                    place=members[0].description,
                     remedy="choose models of one task, planned from the same data",
                 )
     unknown = {rule.structure for rule in clean_up} - set(first.labels.names)
     if unknown:
         raise ArtifactError(
             f"clean_up: the model has no structure '{min(unknown)}'",
-            place=groups[0][0],
+            place=groups[0][0].description,
             remedy="run: autoseg select",
         )
     return Segmenter(
@@ -167,41 +195,6 @@ def load_segmenter(
         clean_up=tuple(clean_up),
         max_memory_bytes=options.max_memory_bytes,
     )
-
-
-def _load_previous(
-    members: Sequence[tuple[Model, Path]], options: PredictOptions
-) -> Predictor | None:
-    """The previous stage of all folds together; each set of weights counts once."""
-    found: dict[str, Path] = {}
-    for model, path in members:
-        name = model.configuration.previous
-        if name is None:
-            continue
-        for file in (path.parent / previous for previous in model.previous):
-            weights = _weights_of(file)
-            if not weights.is_file():
-                member = model.members[0]
-                raise WorkspaceError(
-                    f"the weights of its previous stage ({name}) are not there",
-                    place=weights,
-                    remedy="copy the model's whole folder, or train "
-                    f"{member.configuration} {member.fold} again (--restart)",
-                )
-            found[_identity(bundle.load_model(file), file)] = file
-    return load_predictor(list(found.values()), options) if found else None
-
-
-def _identity(model: Model, path: Path) -> str:
-    """A hash of the weights and of how they are used."""
-    return combined_hash([model.meaning, file_hash([path.parent / model.members[0].weights])])
-
-
-def _weights_of(path: Path) -> Path:
-    """The weights a model file names; the model file itself if it is not there."""
-    if not path.is_file():
-        return path
-    return path.parent / bundle.load_model(path).members[0].weights
 
 
 def _check_belongs(model: Model, first: Model, path: Path) -> None:
@@ -219,24 +212,9 @@ def _check_belongs(model: Model, first: Model, path: Path) -> None:
         )
 
 
-def _network(
-    model: Model, path: Path, device: torch.device, inference: Inference
-) -> torch.nn.Module:
-    num_inputs = model.configuration.num_inputs(model.channels, model.labels)
-    network = build_network(
-        model.configuration.network,
-        num_inputs,
-        model.labels.num_outputs,
-        deep_supervision=False,
-    )
-    weights = path.parent / model.members[0].weights
-    try:
-        network.load_state_dict(bundle.load_weights(weights))
-    except RuntimeError as error:
-        raise ArtifactError(
-            "the weights do not fit the network described beside them", place=weights
-        ) from error
-    if model.configuration.previous is not None:
-        network = LabelChannels(network, num_inputs - len(model.channels))
-        num_inputs = len(model.channels) + 1
-    return make_ready(network.to(device), inference, model.configuration.network, num_inputs)
+def _network(trained: Trained, device: torch.device, inference: Inference) -> torch.nn.Module:
+    model = trained.model
+    network = network_of(model, trained.weights(), trained.place).to(device)
+    # A cascade's network takes the previous stage's labels as one channel.
+    num_inputs = len(model.channels) + (model.configuration.previous is not None)
+    return make_ready(network, inference, model.configuration.network, num_inputs)

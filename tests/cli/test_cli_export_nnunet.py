@@ -33,4 +33,4 @@ def test_a_folder_of_folds_is_a_model_too(task, tmp_path):
 
 
 def test_a_model_without_a_place_to_go_is_refused(task):
-    assert_refused(call("export", "x"), "what to write?; write: autoseg export MODEL --nnunet")
+    assert_refused(call("export", "x"), "'x' does not end in .autoseg, as the file to write must")

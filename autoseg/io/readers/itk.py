@@ -188,7 +188,7 @@ def read_header(path: Path, image_io: str = "") -> sitk.ImageFileReader:
     return reader
 
 
-def geometry_of(header: sitk.ImageFileReader) -> Geometry:
+def geometry_of(header: sitk.ImageFileReader | sitk.Image) -> Geometry:
     """The grid of the first axes of a file: two, which become one slice of 999 mm, or three.
 
     Raises:

@@ -1,0 +1,231 @@
+"""autoseg from Python: load a model once, segment what is in memory, no files needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoseg.core.geometry import Geometry
+from autoseg.core.image import Image, LabelMap
+from autoseg.core.labels import LabelSpace
+from autoseg.core.progress import Progress, silent
+from autoseg.errors import DataError
+from autoseg.io.images import read_image, write_labels
+from autoseg.io.in_memory import ItkImage, image_from_array, image_from_itk
+from autoseg.io.predict_inputs import predict_inputs
+from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
+from autoseg.predict.choosing import ModelChoice
+from autoseg.predict.finding import find_model
+from autoseg.predict.loading import PredictOptions, load_segmenter
+from autoseg.predict.segmenter import Segmenter
+
+PathName = str | PathLike[str]
+AnyImage = npt.NDArray[Any] | PathName | Sequence[PathName] | ItkImage | Image
+
+
+def load_model(
+    model: PathName,
+    *,
+    task: str | None = None,
+    configuration: str | None = None,
+    folds: Sequence[int | str] | None = None,
+    run: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> LoadedModel:
+    """Load a model, ready to predict.
+
+    Args:
+        model: a file that ``autoseg export`` wrote; a ``bundle.json`` or the folder of one; the
+            folder of a task in a workspace; or a workspace.
+        task: of a workspace, the name of a task; the one planned last by default.
+        configuration: of a task, such as ``"3d_fullres"``; what ``autoseg predict`` would choose
+            by default.
+        folds: of a task, such as ``[0, 1]`` or ``["everything"]``; all that are finished by
+            default.
+        run: of a task, the name of a training run; any by default.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        precision: ``auto`` (measured), ``float32``, ``bfloat16`` or ``float16``.
+
+    Returns:
+        The model, its networks on the device.
+
+    Raises:
+        AutosegError: if there is no such model, it is damaged, or the device is not there; in one
+            line that says what to do.
+        ValueError: if task, configuration, folds or run are named besides a single model.
+    """
+    names = [f"fold{fold}" if str(fold).isdigit() else str(fold) for fold in folds or ()]
+    choice = ModelChoice(configuration=configuration, run=run, folds=tuple(names))
+    options = PredictOptions(device=device, precision=precision)
+    found = find_model(Path(model), task, choice)
+    return LoadedModel(load_segmenter(found.groups, options, found.clean_up))
+
+
+class LoadedModel:
+    """A model that is ready to segment images; made by ``autoseg.load_model``.
+
+    Args:
+        segmenter: networks and what surrounds them.
+
+    Attributes:
+        segmenter: networks and what surrounds them.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The structures, and the values they have in a result."""
+        return self.segmenter.labels
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels an image must bring, in order."""
+        return self.segmenter.channels
+
+    def predict(
+        self,
+        image: AnyImage,
+        spacing: Sequence[float] | None = None,
+        *,
+        progress: Progress = silent,
+    ) -> Result:
+        """Segment an image.
+
+        Args:
+            image: a numpy array of real numbers, ``(channels, z, y, x)`` or, of one channel,
+                ``(z, y, x)``; with two spacings ``(channels, y, x)`` or ``(y, x)``. Or a file or
+                the folder of a DICOM series, or a sequence of files, one per channel. Or an image
+                of SimpleITK, in which components of a vector are channels.
+            spacing: of an array, the distance of voxel centres in mm, ``(z, y, x)`` or, of a 2D
+                image, ``(y, x)``; files and SimpleITK bring their own.
+            progress: called as ``progress(done, total)`` after every tile.
+
+        Returns:
+            The segmentation, on the image's grid.
+
+        Raises:
+            DataError: if it is no image of finite numbers, or does not have the model's channels.
+            ValueError: if there is a spacing besides a file or an image of SimpleITK.
+        """
+        if not isinstance(image, np.ndarray) and spacing is not None:
+            raise ValueError("'spacing' is for arrays; files and images bring their own")
+        found = self._image(image, spacing)
+        return Result(self.segmenter, found, self.segmenter.segment(found, progress))
+
+    def _image(self, image: AnyImage, spacing: Sequence[float] | None) -> Image:
+        if isinstance(image, np.ndarray):
+            return image_from_array(image, spacing)
+        if isinstance(image, Image):
+            return image
+        if isinstance(image, (str, PathLike)):
+            return read_image(self._files(Path(image)))
+        if isinstance(image, ItkImage):
+            return image_from_itk(image)
+        if isinstance(image, Sequence) and image and all(map(_is_path, image)):
+            return read_image([Path(path).expanduser() for path in image])
+        raise DataError(
+            f"a {type(image).__name__} is no image",
+            remedy="pass a numpy array with its spacing, a path, or an image of SimpleITK",
+        )
+
+    def _files(self, path: Path) -> tuple[Path, ...]:
+        """The files of one image; of several channels the first stands for all."""
+        cases = predict_inputs(path, len(self.channels))
+        if len(cases) > 1:
+            raise DataError(f"holds {len(cases)} images", place=path, remedy="name one of them")
+        return cases[0][1]
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, PathLike))
+
+
+class Result:
+    """The segmentation of one image.
+
+    A 2D image has no axis z, here as in what was handed in.
+
+    Args:
+        segmenter: what made it.
+        image: what was segmented; kept for ``probabilities``.
+        labels: file values on the image's grid.
+    """
+
+    def __init__(self, segmenter: Segmenter, image: Image, labels: LabelMap) -> None:
+        self._segmenter = segmenter
+        self._image = image
+        self._labels = labels
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the voxels lie: spacing, origin and direction in mm, ``(z, y, x)``."""
+        return self._labels.geometry
+
+    @property
+    def array(self) -> npt.NDArray[np.integer]:
+        """Label values as files hold them, integer ``(z, y, x)`` or ``(y, x)``.
+
+        Which value a structure has, ``LoadedModel.labels`` tells.
+        """
+        return self._labels.array[0] if self._is_flat else self._labels.array
+
+    @cached_property
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each structure in millilitres, 0 where it was not found.
+
+        Empty for a 2D image, which has no volume.
+        """
+        if self._is_flat:
+            return {}
+        counts = dict(zip(*np.unique(self._labels.array, return_counts=True), strict=True))
+        voxel_ml = self.geometry.voxel_volume_ml
+        return {
+            structure.name: float(sum(counts.get(value, 0) for value in structure.values))
+            * voxel_ml
+            for structure in self._segmenter.labels.structures
+        }
+
+    def probabilities(self, progress: Progress = silent) -> npt.NDArray[np.float32]:
+        """The probability of every output in every voxel.
+
+        Computed when it is asked for, which takes as long as the prediction; nothing is cleaned
+        up.
+
+        Args:
+            progress: called as ``progress(done, total)`` after every tile.
+
+        Returns:
+            float32 ``(outputs, z, y, x)``, or without z: background and the structures by
+            ascending value, which sum to 1; or, where structures overlap, one of them each.
+        """
+        slabs = self._segmenter.probability_slabs(self._image, progress)
+        outputs = self._segmenter.labels.num_outputs
+        found = np.empty((outputs, *self.geometry.shape), dtype=np.float32)
+        along = np.moveaxis(found, slabs.axis + 1, 1)
+        for rows, slab in slabs:
+            along[:, rows] = slab
+        return found[:, 0] if self._is_flat else found
+
+    def save(self, path: PathName) -> None:
+        """Write the label map, compressed, whole or not at all.
+
+        Args:
+            path: the file; its ending decides the format.
+
+        Raises:
+            AutosegError: if the file cannot be written, or its format cannot hold the values.
+        """
+        write_labels(Path(path).expanduser(), self._labels)
+
+    @property
+    def _is_flat(self) -> bool:
+        return self.geometry.shape[0] == 1 and self.geometry.spacing[0] == SINGLE_SLICE_SPACING_MM

@@ -1,0 +1,43 @@
+"""Which trained folds a program means: by a place on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoseg.errors import WorkspaceError
+from autoseg.io.model_file import SUFFIX
+from autoseg.io.named_models import BUNDLE_NAME
+from autoseg.io.workspace import TaskFolder, Workspace
+from autoseg.predict.choosing import Chosen, ModelChoice, choose_model
+
+
+def find_model(place: Path, task: str | None, choice: ModelChoice) -> Chosen:
+    """Find the model that a path leads to.
+
+    Args:
+        place: a model file; a ``bundle.json`` or the folder of one; the folder of a task; or a
+            workspace.
+        task: of a workspace, the name of a task; None for the one planned last.
+        choice: what is to be used of a task.
+
+    Raises:
+        AutosegError: if there is no such model.
+        ValueError: if something is to be chosen where there is nothing to choose from.
+    """
+    place = place.expanduser()
+    if place.is_file() or (place / BUNDLE_NAME).is_file():
+        if choice.is_narrow or task is not None:
+            raise ValueError(f"{place} is one model, of which nothing is chosen")
+        path = place if place.is_file() else place / BUNDLE_NAME
+        return Chosen(groups=((path,),), why=str(path))
+    folder = TaskFolder(place.resolve())
+    if folder.exists and task in (None, folder.name):
+        return choose_model(folder, choice)
+    workspace = Workspace(place.resolve())
+    if not workspace.task_names():
+        raise WorkspaceError(
+            "there is no model here",
+            place=place,
+            remedy=f"name a {SUFFIX} file, a {BUNDLE_NAME}, the folder of a task, or a workspace",
+        )
+    return choose_model(workspace.resolve_task(task), choice)
