@@ -84,9 +84,7 @@ def test_the_window_does_not_notice_what_computes():
         device=CPU,
         patches_per_pass=3,
     )
-    plain = Window(
-        patch_size=(8, 12, 8), num_outputs=3, mirror_axes=(0, 2), precision=Precision(), device=CPU
-    )
+    plain = replace(window, precision=Precision(), patches_per_pass=1)
     image = torch.randn(1, 13, 17, 9)
     logits = torch.cat(list(predict_slabs([found], image, window)), dim=1)
     expected = torch.cat(list(predict_slabs([one], image, plain)), dim=1)
