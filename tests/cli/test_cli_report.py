@@ -6,7 +6,7 @@ def test_report_writes_a_page_and_says_where(toy, tmp_path):
     called = call("report", "-w", toy.workspace.root, "-t", "Task01_Ball", "-o", page)
     assert_done(called)
     assert called.out == f"report: {page}\n"
-    assert "<title>Task01_Ball: autoseg report</title>" in page.read_text()
+    assert "<title>Task01_Ball: autoseg report</title>" in page.read_text(encoding="utf-8")
 
 
 def test_report_of_an_unknown_plan_is_refused(toy, tmp_path):

@@ -12,7 +12,7 @@ def requests(monkeypatch):
     monkeypatch.setattr(
         pipeline_training,
         "train_and_validate",
-        lambda task, request, progress, team: seen.append(request),
+        lambda task, request, progress, team, scored: seen.append(request),
     )
     return seen
 

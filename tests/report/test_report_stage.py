@@ -21,7 +21,7 @@ def trained(toy, tmp_path_factory):
 
 
 def page_of(task, folder, **options):
-    return Page(report_task(task, "default", folder / "page.html", **options).read_text())
+    return Page(report_task(task, "default", folder / "page.html", **options).read_text(encoding="utf-8"))
 
 
 def test_a_planned_task_has_a_report(toy, tmp_path):
@@ -46,11 +46,11 @@ def test_the_report_of_trained_folds_shows_scores_and_pictures(trained, tmp_path
 def test_the_report_lies_among_the_reports_of_the_task(trained):
     path = report_task(trained, "default")
     assert path == trained.reports / "default.html"
-    assert path.read_text().startswith("<!DOCTYPE html>")
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_no_folder_of_this_machine_is_in_it(trained, tmp_path):
-    text = report_task(trained, "default", tmp_path / "page.html").read_text()
+    text = report_task(trained, "default", tmp_path / "page.html").read_text(encoding="utf-8")
     assert str(trained.root.parent) not in text
     assert "imagesTr" not in text
 
@@ -62,7 +62,7 @@ def test_an_unknown_plan_is_refused(toy, tmp_path):
 
 def test_where_images_are_gone_pictures_are_left_out(toy, tmp_path):
     task = trained_toy(toy, tmp_path, folds=("fold0",))
-    text = task.task_file.read_text()
+    text = task.task_file.read_text(encoding="utf-8")
     task.task_file.write_text(text.replace(str(toy.raw), str(tmp_path / "moved")))
     page = page_of(task, tmp_path)
     gone = "No picture: its image, reference or prediction is not there any more."
@@ -133,7 +133,7 @@ def test_folds_are_pooled_with_statistics_over_all_cases(trained):
 def test_problems_are_found_without_an_image(toy, tmp_path):
     task = trained_toy(toy, tmp_path, folds=())
     assert problems_of(task) == ()
-    data = json.loads(task.fingerprint_file.read_text())
+    data = json.loads(task.fingerprint_file.read_text(encoding="utf-8"))
     data["cases"][1]["spacing"] = [2.5, 40.0, 1.0]
     data["cases"][2]["remarks"] = [{"kind": "geometry-slight", "finding": "off", "file": 0}]
     data["cases"][2]["content"] = data["cases"][3]["content"]
@@ -148,7 +148,7 @@ def test_problems_are_found_without_an_image(toy, tmp_path):
 
 def test_a_fingerprint_of_other_cases_is_no_obstacle(toy, tmp_path):
     task = trained_toy(toy, tmp_path, folds=())
-    data = json.loads(task.task_file.read_text())
+    data = json.loads(task.task_file.read_text(encoding="utf-8"))
     data["cases"] = data["cases"][1:]
     task.task_file.write_text(json.dumps(data))
     assert problems_of(task) == ()
