@@ -13,8 +13,9 @@ from conftest import Toy
 from autoseg.core.model import Member, Model
 from autoseg.core.plan import Plan
 from autoseg.io import artifacts, bundle
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.task import load_dataset
-from autoseg.io.workspace import FoldFolder, TaskFolder
+from autoseg.io.workspace import TaskFolder
 from autoseg.networks.build import build_network
 
 FLAT, FULL = "2d", "3d_fullres"

@@ -26,6 +26,7 @@ from autoseg.exchange.nnunet_model import (
     weights_of,
 )
 from autoseg.io import artifacts, atomic, bundle
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.nnunet_model import (
     CHECKPOINTS,
     PeerFold,
@@ -37,7 +38,7 @@ from autoseg.io.nnunet_model import (
 from autoseg.io.nnunet_zip import unpacked
 from autoseg.io.task import load_dataset
 from autoseg.io.torch_file import TorchFile
-from autoseg.io.workspace import FoldFolder, TaskFolder, Workspace
+from autoseg.io.workspace import TaskFolder, Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from autoseg.core.plan import Recipe
 from autoseg.errors import ArtifactError, WorkspaceError
 from autoseg.io import artifacts, atomic
 from autoseg.io.chunked_arrays import open_array, read_box, slab_rows, write_array
-from autoseg.io.workspace import check_name
+from autoseg.io.fold_folder import check_name
 
 __all__ = [
     "OUTSIDE",

@@ -18,13 +18,13 @@ from autoseg.core.problem import KINDS, Problem, in_words
 from autoseg.errors import DataError
 from autoseg.io import dataset_json, formats
 from autoseg.io.dataset_json import DESCRIPTION
+from autoseg.io.fold_folder import check_name
 from autoseg.io.layouts import table
 from autoseg.io.layouts.case_folders import read_case_folders
 from autoseg.io.layouts.decathlon import lists_numbered_files, read_decathlon
 from autoseg.io.layouts.folder_tree import FolderTree, is_shown
 from autoseg.io.layouts.found import Found, Problems
 from autoseg.io.layouts.nnunet import IMAGES, read_nnunet
-from autoseg.io.workspace import check_name
 
 _NUM_TOLD = 5
 _NUM_FOLDERS_TO_LOOK_AT = 200

@@ -9,7 +9,8 @@ from pathlib import Path
 from autoseg.core.model import Model
 from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
 from autoseg.io import artifacts
-from autoseg.io.workspace import FoldFolder, TaskFolder, Workspace
+from autoseg.io.fold_folder import FoldFolder
+from autoseg.io.workspace import TaskFolder, Workspace
 
 BUNDLE_NAME = "bundle.json"
 DEFAULT = "default"

@@ -23,7 +23,7 @@ from autoseg.core.labels import smallest_type
 from autoseg.errors import ArtifactError, AutosegError
 from autoseg.io import artifacts, atomic
 from autoseg.io.chunked_arrays import open_array, read_box, write_array
-from autoseg.io.workspace import check_name
+from autoseg.io.fold_folder import check_name
 
 _LABELS, _INFO = "labels.b2nd", "case.json"
 _OPEN_FILES = 128

@@ -5,8 +5,9 @@ from __future__ import annotations
 from autoseg.core.selection import Selection
 from autoseg.core.words import counted
 from autoseg.io import artifacts
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.stamps import is_unchanged
-from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder
+from autoseg.io.workspace import EVERYTHING, TaskFolder
 
 COMMAND = "run: autoseg select"
 

@@ -15,10 +15,11 @@ from autoseg.core.words import counted
 from autoseg.errors import WorkspaceError
 from autoseg.evaluate.cost import operations
 from autoseg.io import atomic, bundle
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.selected import finished_folds
 from autoseg.io.stamps import stamp
 from autoseg.io.task import load_dataset, load_fingerprint, load_splits
-from autoseg.io.workspace import FoldFolder, TaskFolder
+from autoseg.io.workspace import TaskFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

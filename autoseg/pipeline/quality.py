@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autoseg.core.metrics import Report
 from autoseg.io import bundle
-from autoseg.io.workspace import FoldFolder
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.predict.quality import ScoredCase, calibrate, described
 from autoseg.predict.record import PredictionRecord, change_record, load_record
 from autoseg.predict.watching import judged_anew

@@ -13,6 +13,7 @@ from autoseg.core.metrics import Report
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, InterruptedRunError, WorkspaceError
 from autoseg.io import artifacts
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.task import (
     load_dataset,
     load_plan,
@@ -20,7 +21,7 @@ from autoseg.io.task import (
     no_such_fold,
     planned_configuration,
 )
-from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder, Workspace
+from autoseg.io.workspace import EVERYTHING, TaskFolder, Workspace
 from autoseg.pipeline.data import plan_folder
 
 if TYPE_CHECKING:

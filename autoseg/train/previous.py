@@ -17,9 +17,10 @@ from autoseg.core.words import counted
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import atomic, bundle
 from autoseg.io.case_store import CaseStore
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.previous_store import PreviousStore
 from autoseg.io.task import load_splits
-from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder
+from autoseg.io.workspace import EVERYTHING, TaskFolder
 
 USUAL_RUN = "default"
 

@@ -14,9 +14,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.machine import available_cores, available_memory_bytes
 from autoseg.io.usage import ProcessorTime, processor_time, queued_s, resident_bytes
-from autoseg.io.workspace import FoldFolder, TaskFolder
+from autoseg.io.workspace import TaskFolder
 from autoseg.networks.precision import choose, choose_device, place
 from autoseg.train import checkpoint
 from autoseg.train.batches import BATCHES_AHEAD, Batch, BatchSource, BatchSpec, make_batch

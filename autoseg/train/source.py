@@ -13,8 +13,9 @@ from autoseg.core.ends import ends_of, match_ends
 from autoseg.core.plan import Configuration, InitialWeights, Recipe
 from autoseg.errors import AutosegError
 from autoseg.io import atomic, bundle
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.named_models import Purpose, locate_model, single
-from autoseg.io.workspace import FoldFolder, TaskFolder, Workspace
+from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.networks.transfer import Transfer, fill, find_transfer, layout_of
 from autoseg.train import checkpoint
 from autoseg.train.initialization import (

@@ -15,8 +15,9 @@ from autoseg.core.plan import TrainingSpec
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
 from autoseg.io import atomic, bundle
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.io.machine import available_cores
-from autoseg.io.workspace import EVERYTHING, FoldFolder, TaskFolder
+from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.networks.precision import choose
 from autoseg.train import checkpoint
 from autoseg.train.augmenting import asked_for

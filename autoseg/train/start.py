@@ -14,7 +14,7 @@ from autoseg.core.plan import Configuration, Recipe, TrainingSpec
 from autoseg.core.words import counted, duration
 from autoseg.errors import AutosegError
 from autoseg.io import bundle
-from autoseg.io.workspace import FoldFolder
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.networks.build import build_network
 from autoseg.networks.host_memory import keep_freed_memory
 from autoseg.networks.precision import Precision, choose, place

@@ -8,7 +8,8 @@ from autoseg.core.dataset import Case, Dataset
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.errors import AutosegError, DataError, WorkspaceError
 from autoseg.io import artifacts
-from autoseg.io.workspace import Workspace, check_name, find_workspace
+from autoseg.io.fold_folder import check_name
+from autoseg.io.workspace import Workspace, find_workspace
 
 
 def _know(workspace: Workspace, name: str, root: Path) -> None:

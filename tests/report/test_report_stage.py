@@ -21,7 +21,9 @@ def trained(toy, tmp_path_factory):
 
 
 def page_of(task, folder, **options):
-    return Page(report_task(task, "default", folder / "page.html", **options).read_text(encoding="utf-8"))
+    return Page(
+        report_task(task, "default", folder / "page.html", **options).read_text(encoding="utf-8")
+    )
 
 
 def test_a_planned_task_has_a_report(toy, tmp_path):

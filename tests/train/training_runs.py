@@ -15,7 +15,8 @@ import torch
 from conftest import Toy
 
 from autoseg.io import bundle
-from autoseg.io.workspace import FoldFolder, TaskFolder
+from autoseg.io.fold_folder import FoldFolder
+from autoseg.io.workspace import TaskFolder
 from autoseg.networks import precision
 from autoseg.train.inputs import TrainingChanges, TrainRequest
 

@@ -14,6 +14,7 @@ from autoseg.core.dataset import Case, Split
 from autoseg.core.labels import LabelSpace
 from autoseg.errors import DataError
 from autoseg.io import atomic, dataset_json
+from autoseg.io.fold_folder import check_name
 from autoseg.io.layouts.case_rows import (
     ANNOTATED,
     CASE,
@@ -29,7 +30,6 @@ from autoseg.io.layouts.case_rows import (
 )
 from autoseg.io.layouts.found import Found, Problems
 from autoseg.io.layouts.named_structures import DIVIDER, find_structures
-from autoseg.io.workspace import check_name
 
 CASES = "cases.csv"
 """Name of the table if the description does not give another."""

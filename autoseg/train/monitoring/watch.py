@@ -12,7 +12,7 @@ import numpy.typing as npt
 from autoseg.core.plan import Recipe
 from autoseg.figures.curves import save_curves
 from autoseg.figures.overlay import save_overlay
-from autoseg.io.workspace import FoldFolder
+from autoseg.io.fold_folder import FoldFolder
 from autoseg.train.batches import BatchSource
 from autoseg.train.checkpoint import State
 from autoseg.train.inputs import TrainingInputs, TrainRequest
