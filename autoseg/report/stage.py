@@ -6,10 +6,10 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from autoseg import __version__
 from autoseg.core.annotation import annotated_indices
 from autoseg.core.dataset import Dataset
 from autoseg.core.metrics import Report
@@ -68,7 +68,7 @@ def write_report(
         why=why,
         selection=selection,
         shown=() if chosen is None else _shown(task, plan_name, dataset, chosen, progress),
-        version=__version__,
+        version=version("autoseg"),
         made_on=date.today().isoformat(),
     )
     atomic.write_text(output, build_page(material))
