@@ -123,18 +123,15 @@ def export(
     if onnx is not None and nnunet is not None:
         raise AutosegError("--onnx and --nnunet are two exports", remedy="write one of them")
     model, file = _model_and_file(words or [], onnx is None and nnunet is None)
-    if nnunet is not None:
-        if model is None:
-            raise AutosegError("which model?", remedy="write: autoseg export MODEL --nnunet FOLDER")
-        export_nnunet(model, nnunet, workspace, quiet)
-        return
     from autoseg.io.workspace import find_workspace
     from autoseg.pipeline.exchange import find_for_export
     from autoseg.predict.choosing import ModelChoice
 
     choice = ModelChoice(configuration=configuration, run=run, folds=fold_names(folds))
     chosen = find_for_export(model, find_workspace(workspace), task, choice)
-    if onnx is not None:
+    if nnunet is not None:
+        _export_nnunet(chosen, nnunet.expanduser(), quiet)
+    elif onnx is not None:
         _export_onnx(chosen, onnx.expanduser(), quiet)
     else:
         assert file is not None
@@ -194,14 +191,10 @@ def _export_onnx(chosen: Chosen, folder: Path, quiet: bool) -> None:
         )
 
 
-def export_nnunet(model: str, folder: Path, workspace: Path | None, quiet: bool) -> None:
-    """Write all folds a user means as model folders of nnU-Net, and say how to use them."""
-    from autoseg.exchange.nnunet_export import export_to_nnunet
-    from autoseg.io.named_models import locate_folds
-    from autoseg.io.workspace import find_workspace
+def _export_nnunet(chosen: Chosen, folder: Path, quiet: bool) -> None:
+    from autoseg.pipeline.exchange import export_for_nnunet
 
-    bundles = locate_folds(model, find_workspace(workspace))
-    written = export_to_nnunet(bundles, folder.expanduser())
+    written = export_for_nnunet(chosen, folder)
     if not quiet:
         _print_written(written)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from autoseg.core.metrics import Report
 from autoseg.core.model_file import FoldScores
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError
+from autoseg.exchange.nnunet_export import ForNnunet, export_to_nnunet
 from autoseg.exchange.onnx_networks import Exported, export_onnx
 from autoseg.io import artifacts
 from autoseg.io.model_file import (
@@ -23,6 +25,8 @@ from autoseg.io.named_models import locate_folds
 from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.networks.from_weights import network_of
 from autoseg.predict.choosing import Chosen, ModelChoice, choose_model
+
+logger = logging.getLogger(__name__)
 
 
 def find_for_export(
@@ -88,6 +92,39 @@ def export_networks(chosen: Chosen, folder: Path, progress: Progress = silent) -
     """
     groups, clean_up = open_groups(chosen.groups, chosen.clean_up)
     return export_onnx(groups, folder, clean_up=clean_up, progress=progress)
+
+
+def export_for_nnunet(chosen: Chosen, folder: Path) -> ForNnunet:
+    """Write model folders of nnU-Net; see ``export_to_nnunet``.
+
+    Clean-up has no place there: what is left out is logged.
+
+    Args:
+        chosen: what predicts.
+        folder: where the model folders go.
+
+    Raises:
+        AutosegError: if nnU-Net cannot predict with it, or it cannot be written.
+    """
+    bundles, *others = chosen.groups
+    if others:
+        raise AutosegError(
+            "what predicts is an ensemble, a model folder of nnU-Net holds one configuration",
+            remedy="name one with -c and --run, and export each by itself",
+        )
+    if is_model_file(bundles[0]):
+        raise AutosegError(
+            "is a model file, not the folder of one",
+            place=bundles[0],
+            remedy="export from the workspace that trained it",
+        )
+    written = export_to_nnunet(bundles, folder)
+    if chosen.clean_up:
+        logger.warning(
+            "clean-up of %s is left out: nnU-Net has it beside its models",
+            ", ".join(rule.structure for rule in chosen.clean_up),
+        )
+    return written
 
 
 def _check(opened: OpenedModel) -> None:

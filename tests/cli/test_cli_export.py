@@ -6,6 +6,8 @@ from commands import ON_CPU, assert_refused, call
 from conftest import toy_case
 from random_models import finish_fold, score_fold, untrained_task
 
+from autoseg.core.selection import CleanUp, Group, Selection
+from autoseg.io import artifacts
 from autoseg.io.images import read_labels, write_image
 from autoseg.networks import precision
 
@@ -98,7 +100,6 @@ def test_what_cannot_be_exported_is_refused_in_a_line(export, tmp_path):
     assert_refused(export(), "what to write, and where to?; write: autoseg export [MODEL]")
     assert_refused(export("a", "b", file), "what to write, and where to?")
     assert_refused(export("m.zip"), "'m.zip' does not end in .autoseg")
-    assert_refused(export("--nnunet", "x"), "which model?; write: autoseg export MODEL --nnunet")
     assert_refused(export("--nnunet", "x", "--onnx", "y"), "--onnx and --nnunet are two exports")
     assert_refused(
         export("Task01_Ball/2d", "-c", "2d", file), "is one model, of which nothing is chosen"
@@ -108,6 +109,39 @@ def test_what_cannot_be_exported_is_refused_in_a_line(export, tmp_path):
     assert_refused(export(file), "exists already; name another file, or take it away")
     other = tmp_path / "other.autoseg"
     assert_refused(export(file, other), f"{file}: is a model file already; copy it")
+
+
+def test_for_nnunet_goes_what_predict_would_choose(export, tmp_path):
+    called = export("--nnunet", tmp_path / "best")
+    assert called.code == 0, called.err
+    assert [path.name for path in (tmp_path / "best").iterdir()] == [
+        "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    ]
+    assert export("--nnunet", tmp_path / "flat", "-c", "2d").out.splitlines()[-1].endswith("-f 0 1")
+
+
+def test_what_nnunet_cannot_hold_is_refused(export, task, tmp_path):
+    ensemble = export("--nnunet", tmp_path / "out", "-c", "2d,3d_fullres")
+    assert_refused(ensemble, "what predicts is an ensemble, a model folder of nnU-Net holds one")
+    file = tmp_path / "m.autoseg"
+    assert export(file).code == 0
+    assert_refused(
+        export(file, "--nnunet", tmp_path / "out"),
+        f"{file}: is a model file, not the folder of one; export from the workspace",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_clean_up_left_out_for_nnunet_is_said(export, task, tmp_path):
+    best = Group(plan="default", configuration="3d_fullres", run="default", folds=("fold0",))
+    rule = CleanUp(structure="core", largest_only=True)
+    artifacts.save(task.selection, Selection(groups=(best,), clean_up=(rule,)))
+    try:
+        called = export("--nnunet", tmp_path / "out")
+    finally:
+        task.selection.unlink()
+    assert called.code == 0
+    assert "clean-up of core is left out: nnU-Net has it beside its models" in called.err
 
 
 def test_a_damaged_file_is_refused_in_a_line(export, tmp_path):
