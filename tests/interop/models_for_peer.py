@@ -15,9 +15,9 @@ the CPU.
 Counted are the voxels whose labels differ, and why, as in models_from_peer.py:
 
 - ties: what decides is closer than half-precision numbers can tell;
-- border: sums in half precision explain nnU-Net's label;
 - stage: of a cascade, nnU-Net's label map of the previous stage explains it. nnU-Net reads that
-  map from the grid of the image, autoseg from the logits of the previous stage.
+  map from the grid of the image, autoseg from the logits of the previous stage;
+- border: sums in half precision explain nnU-Net's label.
 
 The exit code is 1 if a voxel differs for none of these reasons.
 """
@@ -245,7 +245,7 @@ def main() -> None:
     if not options.peer.is_file():
         raise SystemExit(f"skipped: no nnU-Net, {options.peer} does not exist")
     os.environ |= {"nnUNet_compile": "f", "nnUNet_def_n_proc": "1"}
-    print("model | voxels | foreground | differ | ties | border | stage | rest", flush=True)
+    print("model | voxels | foreground | differ | ties | stage | border | rest", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         root = (options.folder or Path(scratch)).resolve()
         rest = sum(report(trained, root, options.peer) for trained in models(root, options))
@@ -267,7 +267,7 @@ def report(trained: Trained, root: Path, peer: Path) -> int:
     """Compare, print a row, and return how many voxels nothing explains."""
     outcome = compare(trained, root / f"compared {trained.name}", peer)
     cells = (outcome.voxels, outcome.foreground, outcome.differing, outcome.ties)
-    cells = (*cells, outcome.border, outcome.stage, outcome.unexplained)
+    cells = (*cells, outcome.stage, outcome.border, outcome.unexplained)
     print(" | ".join(map(str, (trained.name, *cells))), flush=True)
     return outcome.unexplained
 

@@ -18,10 +18,10 @@ Counted are the voxels whose labels differ, and why:
 - ties: with exact sums, what decides (the two largest logits, or a region's logit and 0) is
   closer than half-precision numbers of that size can tell after as many roundings as there are
   tiles over a voxel;
-- border: the label is nnU-Net's once our window sums in half precision, as nnU-Net's does, in
-  which the small weights at the border of a volume lose their digits;
 - stage: of a cascade, the label is nnU-Net's once our network reads nnU-Net's label map of the
-  previous stage.
+  previous stage;
+- border: the label is nnU-Net's once our window sums in half precision, as nnU-Net's does, in
+  which the small weights at the border of a volume lose their digits.
 
 The exit code is 1 if a voxel differs for none of these reasons.
 """
@@ -258,21 +258,21 @@ class Outcome:
         foreground: those that nnU-Net gives a label.
         differing: those whose label is another.
         ties: of these, those rounding may decide.
-        border: of the rest, those that sums in half precision explain.
         stage: of the rest, those that the previous stage's label map explains.
+        border: of the rest, those that sums in half precision explain.
     """
 
     voxels: int = 0
     foreground: int = 0
     differing: int = 0
     ties: int = 0
-    border: int = 0
     stage: int = 0
+    border: int = 0
 
     @property
     def unexplained(self) -> int:
         """Voxels that differ for no known reason."""
-        return self.differing - self.ties - self.border - self.stage
+        return self.differing - self.ties - self.stage - self.border
 
     def __add__(self, other: Outcome) -> Outcome:
         fields = self.__dataclass_fields__
@@ -373,9 +373,9 @@ def explain(
     half = on_raw_grid(mean_logits(predictor, tensor, torch.float16), trace).astype(np.float16)
     roundings = num_roundings(trace.prepared_shape, predictor.configuration.patch_size)
     ties = differ & (margins(exact, labels, trace, roundings) <= 1)
-    border = differ & ~ties & (decide(half, labels, trace) == theirs)
-    stage = differ & ~ties & ~border & (decide(exact, labels, trace) == theirs)
-    found = {"differing": differ, "ties": ties, "border": border, "stage": stage}
+    stage = differ & ~ties & (decide(exact, labels, trace) == theirs)
+    border = differ & ~ties & ~stage & (decide(half, labels, trace) == theirs)
+    found = {"differing": differ, "ties": ties, "stage": stage, "border": border}
     return Outcome(**counts, **{what: int(where.sum()) for what, where in found.items()})
 
 
@@ -399,7 +399,7 @@ def main() -> None:
     }
     if not options.peer.is_file():
         raise SystemExit(f"skipped: no nnU-Net, {options.peer} does not exist")
-    print("data set | configuration | voxels | foreground | differ | ties | border | stage | rest")
+    print("data set | configuration | voxels | foreground | differ | ties | stage | border | rest")
     rest = 0
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.sets:
@@ -425,7 +425,7 @@ def compare_all(data_set: DataSet, folders: PeerFolders, options: argparse.Names
         made = predict_with_both(data_set, folders, name, options)
         outcome = compare(folders, name, chosen_images(folders, options), *made)
         cells = (outcome.voxels, outcome.foreground, outcome.differing, outcome.ties)
-        cells = (*cells, outcome.border, outcome.stage, outcome.unexplained)
+        cells = (*cells, outcome.stage, outcome.border, outcome.unexplained)
         print(" | ".join(map(str, (data_set.name, name, *cells))), flush=True)
         rest += outcome.unexplained
     return rest
