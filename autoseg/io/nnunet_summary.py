@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from statistics import fmean
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from autoseg.core.labels import LabelSpace
 from autoseg.core.metrics import CaseScores, Report, Scores
@@ -23,6 +23,7 @@ from autoseg.errors import ArtifactError
 from autoseg.io import artifacts, atomic, formats
 
 _METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
+_COUNTS = ("TP", "FP", "FN")
 _KEY = re.compile(r"-?\d+|\((?:-?\d+,\s*)+(?:-?\d+)?\)")
 _INTEGER = re.compile(r"-?\d+")
 
@@ -31,7 +32,7 @@ Values = tuple[int, ...]
 
 
 class _Measured(BaseModel):
-    """One label or region of a case; ``NaN`` is fine."""
+    """One label or region of a case; undefined scores are ``NaN``, counts are not."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -49,11 +50,31 @@ class _Case(BaseModel):
     prediction_file: str
     reference_file: str
 
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _without_unknown(cls, metrics: object) -> object:
+        """Leave out what has no count at all, as some writers mark what was not annotated."""
+        if not isinstance(metrics, dict):
+            return metrics
+        return {key: entry for key, entry in metrics.items() if not _is_uncounted(entry)}
+
+
+def _is_uncounted(entry: object) -> bool:
+    counts = [entry.get(name) for name in _COUNTS] if isinstance(entry, dict) else [None]
+    return all(isinstance(count, float) and math.isnan(count) for count in counts)
+
 
 class _Summary(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
+    mean: dict[str, Any] = Field(default_factory=dict)
     metric_per_case: Annotated[tuple[_Case, ...], Field(min_length=1)]
+
+    @property
+    def keys(self) -> list[str]:
+        """Labels and regions; one that was annotated in no case is among the means only."""
+        of_cases = (key for case in self.metric_per_case for key in case.metrics)
+        return list(dict.fromkeys([*of_cases, *self.mean]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +128,7 @@ def read_summary(
         ArtifactError: if it is none, or a case is in it twice.
     """
     content = artifacts.validated(file, _Summary, data)
-    keys = list(dict.fromkeys(key for case in content.metric_per_case for key in case.metrics))
+    keys = content.keys
     for key in keys:
         if not _KEY.fullmatch(key):
             raise ArtifactError(f"'{key}' is neither a label nor a region", place=file)
@@ -184,7 +205,8 @@ def write_summary(
     """Write scores as nnU-Net does, whole or not at all.
 
     Means are over the cases, and the mean of the foreground over the structures, where they are
-    defined: nnU-Net lets one structure that is absent everywhere make that of all NaN.
+    defined: nnU-Net lets one structure that is absent everywhere make that of all NaN. A case says
+    nothing of structures it is not annotated for.
 
     Args:
         path: the file.
@@ -198,12 +220,15 @@ def write_summary(
     keys = {name: _key(name, labels) for name in report.structures}
     cases = {
         case.name: {
-            keys[name]: _entry(case.structures.get(name), files[case.name].num_voxels)
+            keys[name]: _entry(case.structures[name], files[case.name].num_voxels)
             for name in report.structures
+            if name in case.structures
         }
         for case in report.cases
     }
-    means = {key: _means([case[key] for case in cases.values()]) for key in keys.values()}
+    means = {
+        key: _means([case[key] for case in cases.values() if key in case]) for key in keys.values()
+    }
     content = {
         "foreground_mean": _means(list(means.values())),
         "mean": means,
@@ -226,10 +251,8 @@ def _key(name: str, labels: LabelSpace | None) -> str:
     return str(values[0]) if len(values) == 1 else str(tuple(sorted(values)))
 
 
-def _entry(scores: Scores | None, num_voxels: int) -> dict[str, float]:
-    """Its eight numbers; NaN for a structure that nobody annotated in the case."""
-    if scores is None:
-        return dict.fromkeys(_METRICS, math.nan)
+def _entry(scores: Scores, num_voxels: int) -> dict[str, float]:
+    """The eight numbers of a structure in a case."""
     right, wrong, missed = (
         *(scores.true_positives, scores.false_positives),
         scores.false_negatives,

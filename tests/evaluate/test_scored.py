@@ -132,11 +132,29 @@ def test_a_structure_missing_from_a_case_was_not_annotated_there(tmp_path):
     assert report.num_annotated("2") == 1
 
 
+def test_counts_that_are_nan_say_that_it_was_not_annotated(tmp_path):
+    unknown = dict.fromkeys(ABSENT, math.nan)
+    rows = {
+        "a": {"1": measured(1.0, 1.0, 4, 0, 0), "2": unknown},
+        "b": {"1": measured(1.0, 1.0, 4, 0, 0), "2": measured(0.5, 1 / 3, 1, 1, 1)},
+    }
+    report = read_scores(write(tmp_path / "summary.json", rows))
+    assert [case.not_annotated for case in report.cases] == [("2",), ()]
+    assert report.mean_dice("2") == 0.5
+
+
+def test_a_single_count_that_is_nan_is_refused(tmp_path):
+    rows = {"a": {"1": measured(1.0, 1.0, math.nan, 0, 0)}}
+    with pytest.raises(AutosegError, match=r"metrics\.1\.TP: should be a finite number, got NaN"):
+        read_scores(write(tmp_path / "summary.json", rows))
+
+
 @pytest.mark.parametrize(
     ("content", "finding"),
     [
         ({"metric_per_case": []}, "metric_per_case"),
         ({"metric_per_case": [{"metrics": {}}]}, "missing key"),
+        ({"metric_per_case": [{"metrics": 3}]}, "metrics: should be a valid dictionary"),
         ({"other": 1}, "'format' must be there"),
     ],
 )
@@ -236,6 +254,22 @@ def test_what_is_written_is_read_again(tmp_path):
     again = read_scores(tmp_path / "summary.json")
     assert again.cases[0].structures["1"].dice == report.cases[0].structures["1"].dice
     assert again.cases[0].structures["3"].dice is None
+
+
+def test_what_was_not_annotated_is_left_out_and_read_so_again(tmp_path):
+    cases = [
+        CaseScores(name="a", structures={"1": counts(2, 1, 0)}, not_annotated=("2", "3")),
+        CaseScores(
+            name="b", structures={"1": counts(1, 0, 1), "2": counts(1, 0, 0)}, not_annotated=("3",)
+        ),
+    ]
+    content = written(tmp_path, report_of(*cases, structures=("1", "2", "3")))
+    assert [list(case["metrics"]) for case in content["metric_per_case"]] == [["1"], ["1", "2"]]
+    assert content["mean"]["2"]["TP"] == 1
+    assert math.isnan(content["mean"]["3"]["TP"])
+    again = read_scores(tmp_path / "summary.json")
+    assert again.structures == ("1", "2", "3")
+    assert [case.not_annotated for case in again.cases] == [("2", "3"), ("3",)]
 
 
 # Comparing
