@@ -7,14 +7,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from autoseg.core.words import counted
 from autoseg.errors import DataError
 from autoseg.io import formats
 from autoseg.io.dataset_folder import name_findings
 from autoseg.io.layouts.brats import candidates
 from autoseg.io.layouts.case_folders import look_into
-from autoseg.io.layouts.folder_tree import FolderTree
+from autoseg.io.layouts.folder_tree import FolderTree, ImageName
 from autoseg.io.layouts.nnunet import CHANNEL_NUMBER
 from autoseg.io.readers.dicom_files import find_series
+
+_SEGMENTATION = ".seg.nrrd"
 
 Input = tuple[str, tuple[Path, ...]]
 """Name and image files of a case."""
@@ -61,28 +64,57 @@ def label_files(folder: Path) -> dict[str, Path]:
         The file of each case, by name.
 
     Raises:
-        DataError: if there is no such folder, or no label map in it.
+        DataError: if there is no such folder, no label map in it, or two of one case.
     """
     folder = folder.expanduser()
     if not folder.is_dir():
         raise DataError("no such folder", place=folder)
-    found = _labels_in(folder)
+    found: dict[str, list[Path]] = defaultdict(list)
+    for name, path in _labels_in(folder):
+        found[name].append(path)
     if not found:
         raise DataError("no label maps found", place=folder)
-    return found
+    _refuse_several(folder, found)
+    return {name: paths[0] for name, paths in found.items()}
 
 
-def _labels_in(folder: Path) -> dict[str, Path]:
+def _labels_in(folder: Path) -> Iterator[tuple[str, Path]]:
     tree = FolderTree(folder)
-    own = look_into(tree, "")
-    if own is not None and own.label is not None:
-        return {folder.resolve().name: folder / own.label}
-    found: dict[str, Path] = {}
+    own = _case_labels(tree, "")
+    if own:
+        yield from ((folder.resolve().name, path) for path in own)
+        return
     for child in candidates(tree):
-        case = look_into(tree, child)
-        if case is not None and case.label is not None:
-            found[Path(child).name] = folder / child / case.label
-    return found | {image.stem: folder / image.name for image in tree.images()}
+        yield from ((Path(child).name, path) for path in _case_labels(tree, child))
+    yield from ((image.stem, folder / image.name) for image in _label_maps(tree.images()))
+
+
+def _case_labels(tree: FolderTree, folder: str) -> list[Path]:
+    """Label maps of a case folder, one in good order; none if it is no case or has none."""
+    case = look_into(tree, folder)
+    if case is None or case.label is None:
+        return []
+    stem = formats.stem(case.label).lower()
+    same = [image for image in tree.images(folder) if image.stem.lower() == stem]
+    return [tree.root / folder / image.name for image in _label_maps(same)]
+
+
+def _label_maps(images: Sequence[ImageName]) -> list[ImageName]:
+    """All but the images that lie beside a segmentation of their name, as 3D Slicer saves them."""
+    segmented = {image.stem for image in images if image.suffix.lower() == _SEGMENTATION}
+    return [i for i in images if i.stem not in segmented or i.suffix.lower() == _SEGMENTATION]
+
+
+def _refuse_several(folder: Path, found: Mapping[str, Sequence[Path]]) -> None:
+    several = sorted(name for name, paths in found.items() if len(paths) > 1)
+    if several:
+        paths = (path.relative_to(folder).as_posix() for path in found[several[0]])
+        more = f" (and {counted(len(several) - 1, 'more case')})" if len(several) > 1 else ""
+        raise DataError(
+            f"several label maps of '{several[0]}': {', '.join(paths)}{more}",
+            place=folder,
+            remedy="keep one of each case there",
+        )
 
 
 # Folders

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -183,3 +184,34 @@ def test_a_folder_without_label_maps_is_told(tmp_path: Path):
         label_files(folder / "nothing")
     with pytest.raises(DataError, match="case_2: no label maps found"):
         label_files(folder / "case_2")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["a.nii", "a.nii.gz", "b.mha"], "'a': a.nii, a.nii.gz; keep one of each case there"),
+        (["a.nii.gz", "a.png"], "'a': a.nii.gz, a.png;"),
+        (["a.nii.gz", "a/segmentation.nii.gz"], "'a': a/segmentation.nii.gz, a.nii.gz;"),
+        (["HGG/B5/B5_seg.nii", "LGG/B5/B5_seg.nii"], "'B5': HGG/B5/B5_seg.nii, LGG/B5/B5_seg.nii;"),
+        (["c/segmentation.nii", "c/Segmentation.mha"], "'c': c/Segmentation.mha, c/segmentation."),
+        (["b.nii", "b.mha", "a.nii", "a.mha", "c.nii", "c.mha"], "a.mha, a.nii (and 2 more cases)"),
+    ],
+)
+def test_several_label_maps_of_a_case_are_refused(tmp_path: Path, files: list[str], told: str):
+    folder = make_folder(tmp_path, files)
+
+    with pytest.raises(DataError, match=f"several label maps of .*{re.escape(told)}"):
+        label_files(folder)
+
+
+def test_several_label_maps_in_one_case_folder_are_refused(tmp_path: Path):
+    folder = make_folder(tmp_path / "c", ["segmentation.nii", "segmentation.mha"])
+
+    with pytest.raises(DataError, match=r"'c': segmentation\.mha, segmentation\.nii;"):
+        label_files(folder)
+
+
+def test_an_image_beside_the_segmentation_of_its_name_is_no_label_map(tmp_path: Path):
+    folder = make_folder(tmp_path, ["a.nrrd", "a.seg.nrrd", "b.nrrd"])
+
+    assert label_files(folder) == {"a": folder / "a.seg.nrrd", "b": folder / "b.nrrd"}
