@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import typer
 
@@ -38,8 +38,8 @@ def print_scores(report: Report) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print how every two folders differ, and how several rank."""
-    for name, cases in comparison.missing.items():
-        typer.echo(f"not in {name}, left out: {_named(cases)}")
+    for line in _left_out(comparison):
+        typer.echo(line)
     several = len(comparison.folders) > 2
     if several:
         _print_ranks(comparison)
@@ -58,6 +58,18 @@ def print_comparison(comparison: Comparison) -> None:
     typer.echo(
         "p: Wilcoxon signed-rank test over patients, corrected for the structures after Holm"
     )
+
+
+def _left_out(comparison: Comparison) -> Iterator[str]:
+    """What is not compared: references nobody predicted in one line, not one per folder."""
+    lacking = [set(comparison.missing.get(name, ())) for name in comparison.folders]
+    unpredicted = set.intersection(*lacking)
+    if unpredicted:
+        yield f"predicted in no folder, left out: {_named(sorted(unpredicted))}"
+    for name, cases in comparison.missing.items():
+        others = [case for case in cases if case not in unpredicted]
+        if others:
+            yield f"not in {name}, left out: {_named(others)}"
 
 
 def _print_statistics(report: Report) -> None:

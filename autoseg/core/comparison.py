@@ -76,7 +76,8 @@ class Comparison(Artifact):
         references: folder of the references.
         cases: those in all folders, by name, which are all that is compared.
         missing: cases that others have, by the name of the folder that lacks them; predictions
-            without a reference are under ``"references"``.
+            without a reference are under ``"references"``, references that nobody predicted
+            under every folder.
         metrics: names.
         structures: names.
         tolerance: of ``nsd``; None if it was not measured.

@@ -110,8 +110,8 @@ def _named(folders: Sequence[Path], references: Path) -> dict[str, Path]:
 def _missing(
     files: Mapping[str, Mapping[str, Path]], known: Mapping[str, Path]
 ) -> dict[str, tuple[str, ...]]:
-    """Cases that some folder of predictions has, by the folder that lacks them."""
-    predicted = set().union(*files.values())
+    """Cases that any of the folders has, by the folder that lacks them."""
     holders = {**files, REFERENCES: known}
-    lacking = {name: tuple(sorted(predicted - set(held))) for name, held in holders.items()}
+    everything = set().union(*holders.values())
+    lacking = {name: tuple(sorted(everything - set(held))) for name, held in holders.items()}
     return {name: cases for name, cases in lacking.items() if cases}

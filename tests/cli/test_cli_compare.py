@@ -89,6 +89,20 @@ def test_cases_missing_in_a_folder_are_named_and_left_out(here):
     assert "A = one, B = right: 5 cases" in called.out
 
 
+def test_references_that_no_folder_predicts_are_named_once(here):
+    for folder, number in (("one", 2), ("one", 4), ("right", 4)):
+        (here / folder / f"ball_{number}.nii.gz").unlink()
+    called = compare("one", "right", "references", "-o", "c.json", "--metrics", "dice")
+    assert_done(called)
+    assert called.out.splitlines()[:3] == [
+        "predicted in no folder, left out: ball_4",
+        "not in one, left out: ball_2",
+        "A = one, B = right: 4 cases",
+    ]
+    found = json.loads((here / "c.json").read_text())
+    assert found["missing"] == {"one": ["ball_2", "ball_4"], "right": ["ball_4"]}
+
+
 def test_a_structure_that_one_folder_misses_is_told(here):
     _, labels = toy_case(0)
     without = LabelMap(array=labels.array * (labels.array != 2), geometry=labels.geometry)
