@@ -12,14 +12,8 @@ from autoseg.core.measures import of_structures
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.comparing import compare_pairs, rank_reports
-from autoseg.evaluate.stage import (
-    Options,
-    Pair,
-    labels_that_fit,
-    score_sets,
-    with_annotated,
-    with_groups,
-)
+from autoseg.evaluate.pairs import Pair, with_groups
+from autoseg.evaluate.stage import Options, score_folders
 from autoseg.io.predict_inputs import label_files
 
 REFERENCES = "references"
@@ -68,10 +62,7 @@ def compare_folders(
         for of in files.values()
     ]
     sets = [with_groups(pairs, dataset) for pairs in sets]
-    labels = labels_that_fit(labels, sets[0], must_fit=must_fit)
-    if labels is not None and dataset is not None:
-        sets = [with_annotated(pairs, dataset, by_name=must_fit) for pairs in sets]
-    scored = score_sets(sets, labels, options, progress)
+    scored = score_folders(sets, labels, options, progress, must_fit=must_fit, dataset=dataset)
     reports = dict(zip(files, scored, strict=True))
     metrics = of_structures(options.metrics)
     return Comparison(

@@ -17,8 +17,8 @@ from autoseg.core.progress import Progress, silent
 from autoseg.errors import DataError
 from autoseg.evaluate.measure import is_picture
 from autoseg.evaluate.overlap import confusion_matrix, score_counts
+from autoseg.evaluate.pairs import Pair
 from autoseg.evaluate.removing import parts_of
-from autoseg.evaluate.stage import Pair
 from autoseg.io.images import read_geometry, read_labels
 from autoseg.workers import map_cases, num_workers
 

@@ -20,9 +20,9 @@ from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.measures import USUAL
 from autoseg.core.metrics import CaseScores, Report
 from autoseg.core.progress import Progress, silent
-from autoseg.core.words import counted
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.measure import Measured, Wanted, has_unknown_size, is_picture, measure_case
+from autoseg.evaluate.pairs import Pair, match_folders, with_annotated, with_groups
 from autoseg.evaluate.statistics import (
     foreground_interval,
     summarise_structures,
@@ -31,9 +31,8 @@ from autoseg.evaluate.statistics import (
 from autoseg.io import artifacts
 from autoseg.io.images import read_geometry, read_labels
 from autoseg.io.machine import available_cores
-from autoseg.io.predict_inputs import label_files
 from autoseg.io.workspace import REPORT_NAME
-from autoseg.workers import map_cases, num_workers
+from autoseg.workers import Outcome, map_cases, num_workers
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +40,6 @@ ALIGNED_VOX = 1e-3
 
 BYTES_PER_VOXEL = 16
 """Memory of a case at its peak: label maps as read and as indices, and the box of a structure."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A prediction and its reference.
-
-    Attributes:
-        name: the case.
-        prediction: its label map.
-        reference: its annotated label map.
-        group: the patient, if it is known.
-        annotated: names of the structures the reference is annotated for; None for all.
-    """
-
-    name: str
-    prediction: Path
-    reference: Path
-    group: str | None = None
-    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +78,10 @@ class _Scored:
     measured: Measured
     not_annotated: tuple[str, ...]
     aligned: bool
+
+
+class _UndeclaredError(DataError):
+    """A label map holds values that are not declared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,93 +125,13 @@ def evaluate_folders(
         DataError: if a folder holds nothing to score, or cases cannot be scored.
     """
     pairs = with_groups(match_folders(predictions, references), dataset)
-    labels = labels_that_fit(labels, pairs, must_fit=must_fit)
-    if labels is not None and dataset is not None:
-        pairs = with_annotated(pairs, dataset, by_name=must_fit)
+    options = _with_workers(options, workers)
+    (report,) = score_folders(
+        [pairs], labels, options, progress, must_fit=must_fit, dataset=dataset
+    )
     path = predictions / REPORT_NAME
-    report = evaluate_pairs(pairs, labels, path, workers, progress, options=options)
+    artifacts.save(path, report)
     return Evaluated(report=report, path=path)
-
-
-def labels_that_fit(
-    labels: LabelSpace | None, pairs: Sequence[Pair], *, must_fit: bool
-) -> LabelSpace | None:
-    """The declared labels, unless the label maps hold others and may; None for those found."""
-    if labels is None or must_fit or _fits(labels, pairs[0]):
-        return labels
-    logger.info("the label values are not those of the current task: named by their values")
-    return None
-
-
-def match_folders(predictions: Path, references: Path) -> list[Pair]:
-    """Pair the label maps of two folders by name.
-
-    Args:
-        predictions: folder of label maps.
-        references: folder of label maps; those without a prediction are left out.
-
-    Returns:
-        One pair per prediction, sorted by name.
-
-    Raises:
-        DataError: if a folder holds no label maps, or a prediction has no reference.
-    """
-    predicted, known = label_files(predictions), label_files(references)
-    missing = sorted(set(predicted) - set(known))
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(predicted)} predictions have no reference, "
-            f"the first is '{missing[0]}'",
-            place=references,
-            remedy="give the folder of their label maps",
-        )
-    left_out = len(known) - len(predicted)
-    if left_out:
-        logger.info("%d references have no prediction and are left out", left_out)
-    return [
-        Pair(name=name, prediction=path, reference=known[name])
-        for name, path in sorted(predicted.items())
-    ]
-
-
-def with_groups(pairs: Sequence[Pair], dataset: Dataset | None) -> list[Pair]:
-    """Pairs that know their patient, where they are named like a case of the task."""
-    groups = {} if dataset is None else {case.name: case.group for case in dataset.cases}
-    return [replace(pair, group=groups.get(pair.name)) for pair in pairs]
-
-
-def with_annotated(pairs: Sequence[Pair], dataset: Dataset, *, by_name: bool) -> list[Pair]:
-    """Pairs that know what their references are annotated for.
-
-    Args:
-        pairs: predictions and references.
-        dataset: the label maps of whose cases the references may be.
-        by_name: whether a reference named like a case is taken for that case's label map; else
-            it must be that file, and others of such a name are told.
-
-    Returns:
-        The pairs in the same order.
-    """
-    partial = [case for case in dataset.cases if case.annotated is not None]
-    by_file = {dataset.label_path(case).resolve(): case.annotated for case in partial}
-    names = {case.name: case.annotated for case in partial}
-    found: list[Pair] = []
-    namesakes = 0
-    for pair in pairs:
-        annotated = by_file.get(pair.reference.resolve())
-        if annotated is None and by_name:
-            annotated = names.get(pair.name)
-        elif annotated is None:
-            namesakes += pair.name in names
-        found.append(replace(pair, annotated=annotated))
-    if namesakes:
-        logger.warning(
-            "%s named like a case of %s that is not annotated for all structures, but scored in "
-            "all: --task %s leaves those structures out",
-            *(f"{counted(namesakes, 'reference')} {'is' if namesakes == 1 else 'are'}",),
-            *(dataset.name, dataset.name),
-        )
-    return found
 
 
 def evaluate_pairs(
@@ -255,11 +159,14 @@ def evaluate_pairs(
     Raises:
         DataError: if cases cannot be scored; all are named.
     """
-    options = options or Options()
-    workers = options.workers if workers is None else workers
-    report = score_pairs(pairs, labels, replace(options, workers=workers), progress)
+    report = score_pairs(pairs, labels, _with_workers(options, workers), progress)
     artifacts.save(report_file, report)
     return report
+
+
+def _with_workers(options: Options | None, workers: int | None) -> Options:
+    options = options or Options()
+    return options if workers is None else replace(options, workers=workers)
 
 
 def score_pairs(
@@ -280,6 +187,54 @@ def score_pairs(
         DataError: if cases cannot be scored; all are named.
     """
     return score_sets([pairs], labels, options, progress)[0]
+
+
+def score_folders(
+    sets: Sequence[Sequence[Pair]],
+    labels: LabelSpace | None,
+    options: Options,
+    progress: Progress = silent,
+    *,
+    must_fit: bool = True,
+    dataset: Dataset | None = None,
+) -> list[Report]:
+    """Score several sets of predictions with the labels of a task where they fit all label maps.
+
+    Args:
+        sets: at least one, of at least one pair each.
+        labels: what the file values mean; None for one structure per value found.
+        options: what to measure, with how many processes.
+        progress: called after each case.
+        must_fit: whether label maps with other values are an error; else the values found count
+            for all sets, and it is told which of both was done.
+        dataset: of the task; tells what references are annotated for, as ``with_annotated`` says.
+
+    Returns:
+        A report of each set.
+
+    Raises:
+        DataError: if cases cannot be scored; all are named.
+    """
+    if labels is None:
+        return score_sets(sets, None, options, progress)
+    task = "the current task" if dataset is None else f"the current task {dataset.name}"
+    try:
+        if not must_fit:
+            # Other data mostly show in the first case, before all are scored for nothing.
+            _check_declared(sets[0][0], labels)
+        if dataset is not None:
+            sets = [with_annotated(pairs, dataset, by_name=must_fit) for pairs in sets]
+        reports = score_sets(sets, labels, options, progress)
+    except _UndeclaredError as error:
+        if must_fit:
+            raise
+        reason = error.__cause__ or error
+        logger.info("structures are named by their values, not as in %s: %s", task, reason)
+        sets = [[replace(pair, annotated=None) for pair in pairs] for pairs in sets]
+        return score_sets(sets, None, options, progress)
+    if not must_fit:
+        logger.info("structures are those of %s, which declares all values found", task)
+    return reports
 
 
 def score_sets(
@@ -327,12 +282,25 @@ def _score_all(
         for pair in pairs
     ]
     outcomes = map_cases(_score, jobs, workers, progress)
-    failed = [f"{o.name}: {o.error}" for o in outcomes if o.error is not None]
-    if failed:
-        raise DataError(f"{len(failed)} cases cannot be scored: {' | '.join(failed[:5])}")
-    scored = [o.value for o in outcomes if o.value is not None]
+    scored = [o.value for o in outcomes if isinstance(o.value, _Scored)]
+    if len(scored) < len(outcomes):
+        raise _failure(outcomes)
     _warn_of_shifted([p.name for p, s in zip(pairs, scored, strict=True) if not s.aligned])
     return scored
+
+
+def _failure(outcomes: Sequence[Outcome[_Scored | _UndeclaredError]]) -> DataError:
+    """The error that names all cases without scores; what it is if values alone are to blame."""
+    strange = [o.value for o in outcomes if isinstance(o.value, _UndeclaredError)]
+    failed = [
+        f"{o.name}: {o.error or o.value}" for o in outcomes if not isinstance(o.value, _Scored)
+    ]
+    finding = f"{len(failed)} cases cannot be scored: {' | '.join(failed[:5])}"
+    if len(strange) < len(failed):
+        return DataError(finding)
+    error = _UndeclaredError(finding)
+    error.__cause__ = strange[0]
+    return error
 
 
 def _report(
@@ -387,7 +355,14 @@ def _warn_of_shifted(shifted: Sequence[str]) -> None:
         )
 
 
-def _score(job: _Job) -> _Scored:
+def _score(job: _Job) -> _Scored | _UndeclaredError:
+    try:
+        return _compare(job)
+    except _UndeclaredError as error:  # of errors that are raised only the words come back
+        return error
+
+
+def _compare(job: _Job) -> _Scored:
     pair, labels = job.pair, job.labels
     prediction = read_labels(pair.prediction, labels)
     reference = read_labels(pair.reference, labels)
@@ -421,12 +396,12 @@ def _indices(label_map: LabelMap, labels: LabelSpace, path: Path) -> np.ndarray:
         return labels.to_indices(label_map.array)
     except ValueError as error:
         known = ", ".join(map(str, labels.values))
-        raise DataError(f"{error} (declared: {known})", place=path) from error
+        raise _UndeclaredError(f"{error} (declared: {known})", place=path) from None
 
 
-def _fits(labels: LabelSpace, pair: Pair) -> bool:
-    found = (read_labels(path, labels).array for path in (pair.prediction, pair.reference))
-    return not any(labels.undeclared(np.unique(array)) for array in found)
+def _check_declared(pair: Pair, labels: LabelSpace) -> None:
+    for path in (pair.prediction, pair.reference):
+        _indices(read_labels(path, labels), labels, path)
 
 
 def _labels_found(pairs: Sequence[Pair]) -> LabelSpace:

@@ -25,7 +25,7 @@ from autoseg.io.workspace import EVERYTHING, TaskFolder, Workspace
 from autoseg.pipeline.data import plan_folder
 
 if TYPE_CHECKING:
-    from autoseg.evaluate.stage import Pair
+    from autoseg.evaluate.pairs import Pair
     from autoseg.plan.planner import PlanRequest
     from autoseg.train.inputs import TrainRequest
     from autoseg.train.team import Team
@@ -192,7 +192,7 @@ def predict_held_out(
     Raises:
         AutosegError: if a case cannot be predicted.
     """
-    from autoseg.evaluate.stage import Pair
+    from autoseg.evaluate.pairs import Pair
     from autoseg.io import bundle
     from autoseg.predict.loading import PredictOptions, load_predictor
     from autoseg.predict.stage import predict_cases

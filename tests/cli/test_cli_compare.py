@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -101,6 +102,21 @@ def test_references_that_no_folder_predicts_are_named_once(here):
     ]
     found = json.loads((here / "c.json").read_text())
     assert found["missing"] == {"one": ["ball_2", "ball_4"], "right": ["ball_4"]}
+
+
+def test_a_value_in_any_folder_tells_that_the_labels_of_the_task_do_not_apply(here, toy):
+    shutil.copytree(toy.workspace.root, here / "autoseg_workspace")
+    called = compare("one", "right", "references", "--metrics", "dice")
+    assert_done(called)
+    assert called.out.startswith("structures are those of the current task Task01_Ball, which")
+    assert ("Dice", "core") in rows(called)
+    _, labels = toy_case(3)
+    other = LabelMap(array=labels.array * 3, geometry=labels.geometry)
+    write_labels(here / "right" / "ball_3.nii.gz", other)
+    called = compare("one", "right", "references", "--metrics", "dice")
+    assert_done(called)
+    assert "right/ball_3.nii.gz: label values [3, 6] are not declared" in called.out
+    assert [key for key in rows(called) if "core" in key] == []
 
 
 def test_a_structure_that_one_folder_misses_is_told(here):

@@ -39,7 +39,11 @@ def test_scores_are_named_after_the_structures_of_the_task(here):
         write(here / folder, "coreless", 1, without_core)
     called = call("evaluate", "predictions", "references", "--workers", 0)
     assert_done(called)
-    lines = [line.split() for line in called.out.splitlines()]
+    told, *rest = called.out.splitlines()
+    assert (
+        told == f"structures are those of the current task {TASK}, which declares all values found"
+    )
+    lines = [line.split() for line in rest]
     assert [*lines[:5], lines[-1]] == [
         ["case", "shell", "Dice", "IoU", "core", "Dice", "IoU"],
         ["coreless", "1.000", "1.000", "-", "-"],
@@ -57,7 +61,7 @@ def test_a_structure_that_was_missed_scores_zero(here):
     write(here / "predictions", "case", 0, without_core)
     write(here / "references", "case", 0)
     called = call("evaluate", "predictions", "references", "--workers", 0)
-    assert called.out.splitlines()[1].split() == ["case", "1.000", "1.000", "0.000", "0.000"]
+    assert called.out.splitlines()[2].split() == ["case", "1.000", "1.000", "0.000", "0.000"]
 
 
 def test_references_without_a_prediction_are_left_out_aloud(here):
@@ -80,6 +84,38 @@ def test_label_maps_of_another_task_are_named_by_their_values(here):
     ]
     refused = call("evaluate", "predictions", "references", "-t", TASK, "--workers", 0)
     assert_refused(refused, "case", "declared: 0, 1, 2")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("folder", ["predictions", "references"])
+def test_a_value_in_any_case_tells_that_the_labels_of_the_task_do_not_apply(here, folder, workers):
+    for name, number in (("a", 0), ("b", 1)):
+        write(here / "predictions", name, number)
+        write(here / "references", name, number)
+    write(here / folder, "b", 1, lambda array: array + (array == CORE) * 5)
+    called = call("evaluate", "predictions", "references", "--workers", workers)
+    assert_done(called)
+    told, header, *_ = called.out.splitlines()
+    assert told == (
+        f"structures are named by their values, not as in the current task {TASK}: "
+        f"{folder}/b.nii.gz: label values [7] are not declared (declared: 0, 1, 2)"
+    )
+    assert [word for word in header.split() if word.isdigit()] == ["1", "2", "7"]
+    refused = call("evaluate", "predictions", "references", "-t", TASK, "--workers", workers)
+    assert_refused(refused, "1 cases cannot be scored: b:", "[7] are not declared")
+
+
+def test_cases_that_cannot_be_read_are_told_with_those_of_other_values(here):
+    for name, number in (("a", 0), ("b", 1), ("c", 2)):
+        write(here / "predictions", name, number)
+        write(here / "references", name, number)
+    write(here / "predictions", "b", 1, lambda array: array * 4)
+    content = (here / "predictions" / "c.nii.gz").read_bytes()
+    (here / "predictions" / "c.nii.gz").write_bytes(content[: len(content) // 2])
+    refused = call("evaluate", "predictions", "references", "--workers", 0)
+    assert refused.code == 2
+    assert refused.err.startswith("error: 2 cases cannot be scored: b: predictions/b.nii.gz: label")
+    assert "| c: predictions/c.nii.gz: " in refused.err
 
 
 def test_without_any_task_structures_are_named_by_their_values(tmp_path):

@@ -141,7 +141,7 @@ def test_scores_are_printed_as_a_table_and_written_without_nan(walked, command, 
 
     text = (walked.root / folder / "report.json").read_text()
     report = json.loads(text, parse_constant=refuse)
-    lines = walked.said[command].out.splitlines()
+    _, *lines = walked.said[command].out.splitlines()
     assert lines[0].split() == ["case", "shell", "Dice", "IoU", "core", "Dice", "IoU"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:3]}
     assert set(rows) == {"new_6", "new_7"}

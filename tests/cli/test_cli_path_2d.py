@@ -90,7 +90,7 @@ def dice(predicted, reference):
 
 def shown_scores(called):
     """What ``evaluate`` prints: the Dice of each structure, by case."""
-    lines = [line.split() for line in called.out.splitlines()]
+    _, *lines = [line.split() for line in called.out.splitlines()]
     header, *rows = lines[: next(i for i, line in enumerate(lines) if line[:2] == ["mean", "of"])]
     structures = [word for word in header if word not in SCORED]
     dices = {row[0]: row[1::2] for row in rows}

@@ -10,7 +10,7 @@ from autoseg.core.image import LabelMap
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.errors import DataError
 from autoseg.evaluate.label_maps import compare_label_maps
-from autoseg.evaluate.stage import Pair
+from autoseg.evaluate.pairs import Pair
 from autoseg.io.images import write_labels
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 

@@ -9,7 +9,8 @@ from autoseg.core.dataset import Case, Dataset
 from autoseg.core.geometry import Geometry
 from autoseg.core.image import LabelMap
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.evaluate.stage import Pair, evaluate_folders, evaluate_pairs, with_annotated
+from autoseg.evaluate.pairs import Pair, with_annotated
+from autoseg.evaluate.stage import evaluate_folders, evaluate_pairs
 from autoseg.io.images import write_labels
 
 LABELS = LabelSpace(
@@ -95,6 +96,16 @@ def test_other_files_count_as_those_of_a_task_only_if_it_is_named(pair, tmp_path
             "but scored in all: --task Joined leaves those structures out"
         )
     ]
+
+
+def test_other_labels_are_scored_whatever_the_task_is_annotated_for(pair, tmp_path):
+    write(tmp_path / "p" / "b.nii.gz", (5, slice(0, 1)))
+    write(tmp_path / "r" / "b.nii.gz", (5, slice(0, 1)))
+    report = evaluate_folders(
+        tmp_path / "p", tmp_path / "r", LABELS, 0, must_fit=False, dataset=dataset(tmp_path)
+    ).report
+    assert report.structures == ("1", "2", "5")
+    assert [case.not_annotated for case in report.cases] == [(), ()]
 
 
 def test_fully_annotated_cases_are_scored_in_all_structures(pair, tmp_path):

@@ -11,7 +11,8 @@ from conftest import Toy
 from made_up import history
 
 from autoseg.core.image import LabelMap
-from autoseg.evaluate.stage import Options, Pair, evaluate_pairs
+from autoseg.evaluate.pairs import Pair
+from autoseg.evaluate.stage import Options, evaluate_pairs
 from autoseg.io.images import read_labels, write_labels
 from autoseg.io.task import load_dataset, load_splits
 from autoseg.io.workspace import TaskFolder
