@@ -9,6 +9,30 @@ from autoseg.core.labels import LabelSpace
 from autoseg.core.metrics import Scores
 
 
+def ignore_alike(
+    prediction: npt.NDArray[np.integer],
+    reference: npt.NDArray[np.integer],
+    labels: LabelSpace,
+) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+    """Let a reference ignore what the prediction ignores, too, as another rater's may.
+
+    Args:
+        prediction: indices ``0..num_classes - 1`` or ``ignore_index``, ``(z, y, x)``.
+        reference: of the same shape, likewise.
+        labels: what the indices mean.
+
+    Returns:
+        Both, as measuring wants them: the ignored voxels are marked in the reference alone. They
+        are the same arrays if the prediction ignores nothing.
+    """
+    if labels.ignore_index is None:
+        return prediction, reference
+    hidden = prediction == labels.ignore_index
+    if not hidden.any():
+        return prediction, reference
+    return np.where(hidden, 0, prediction), np.where(hidden, labels.ignore_index, reference)
+
+
 def score_case(
     prediction: npt.NDArray[np.integer],
     reference: npt.NDArray[np.integer],

@@ -13,7 +13,7 @@ from autoseg.core.labels import LabelSpace
 from autoseg.core.metrics import CaseScores, Report
 from autoseg.errors import AutosegError
 from autoseg.evaluate.comparing import compare_pairs, rank_reports
-from autoseg.evaluate.stage import match_folders
+from autoseg.evaluate.pairs import Pair, match_folders
 from autoseg.evaluate.statistics import foreground_interval, summarise_structures
 from autoseg.io import artifacts
 from autoseg.io.images import read_geometry, read_labels
@@ -65,7 +65,7 @@ def save_nnunet_summary(file: Path, report: Report, labels: LabelSpace | None) -
         case.name: Files(
             prediction=by_name[case.name].prediction,
             reference=by_name[case.name].reference,
-            num_voxels=_num_compared(by_name[case.name].reference, labels),
+            num_voxels=_num_compared(by_name[case.name], labels),
         )
         for case in report.cases
     }
@@ -158,7 +158,9 @@ def _narrowed(report: Report, names: Sequence[str], first: Report) -> Report:
     return report.model_copy(update={"cases": cases, "structures": first.structures})
 
 
-def _num_compared(reference: Path, labels: LabelSpace | None) -> int:
+def _num_compared(pair: Pair, labels: LabelSpace | None) -> int:
     if labels is None or labels.ignore is None:
-        return int(np.prod(read_geometry(reference)[0].shape, dtype=np.int64))
-    return int(np.count_nonzero(read_labels(reference, labels).array != labels.ignore))
+        return int(np.prod(read_geometry(pair.reference)[0].shape, dtype=np.int64))
+    maps = (read_labels(path, labels).array for path in (pair.prediction, pair.reference))
+    prediction, reference = (array != labels.ignore for array in maps)
+    return int(np.count_nonzero(prediction & reference))

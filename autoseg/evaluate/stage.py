@@ -20,8 +20,10 @@ from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.measures import USUAL
 from autoseg.core.metrics import CaseScores, Report
 from autoseg.core.progress import Progress, silent
+from autoseg.core.words import counted
 from autoseg.errors import AutosegError, DataError
 from autoseg.evaluate.measure import Measured, Wanted, has_unknown_size, is_picture, measure_case
+from autoseg.evaluate.overlap import ignore_alike
 from autoseg.evaluate.pairs import Pair, match_folders, with_annotated, with_groups
 from autoseg.evaluate.statistics import (
     foreground_interval,
@@ -78,6 +80,7 @@ class _Scored:
     measured: Measured
     not_annotated: tuple[str, ...]
     aligned: bool
+    predicts_ignore: bool
 
 
 class _UndeclaredError(DataError):
@@ -286,6 +289,7 @@ def _score_all(
     if len(scored) < len(outcomes):
         raise _failure(outcomes)
     _warn_of_shifted([p.name for p, s in zip(pairs, scored, strict=True) if not s.aligned])
+    _warn_of_ignored([p.name for p, s in zip(pairs, scored, strict=True) if s.predicts_ignore])
     return scored
 
 
@@ -355,6 +359,16 @@ def _warn_of_shifted(shifted: Sequence[str]) -> None:
         )
 
 
+def _warn_of_ignored(names: Sequence[str]) -> None:
+    if names:
+        logger.warning(
+            "%s the ignore label, the first is '%s': these voxels are left out of all scores, as "
+            "are those of the references",
+            f"{counted(len(names), 'prediction')} {'holds' if len(names) == 1 else 'hold'}",
+            names[0],
+        )
+
+
 def _score(job: _Job) -> _Scored | _UndeclaredError:
     try:
         return _compare(job)
@@ -372,9 +386,11 @@ def _compare(job: _Job) -> _Scored:
             f"{reference.geometry.shape}",
             place=pair.prediction,
         )
+    predicted = _indices(prediction, labels, pair.prediction)
+    shown, true = ignore_alike(predicted, _indices(reference, labels, pair.reference), labels)
     measured = measure_case(
-        _indices(prediction, labels, pair.prediction),
-        _indices(reference, labels, pair.reference),
+        shown,
+        true,
         labels,
         reference.geometry,
         job.wanted,
@@ -388,6 +404,7 @@ def _compare(job: _Job) -> _Scored:
         measured=replace(measured, structures=known, whole={} if unknown else measured.whole),
         not_annotated=unknown,
         aligned=distance < ALIGNED_VOX,
+        predicts_ignore=shown is not predicted,
     )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from autoseg.core.labels import LabelSpace, Structure
-from autoseg.evaluate.overlap import confusion_matrix, score_case
+from autoseg.evaluate.overlap import confusion_matrix, ignore_alike, score_case
 
 
 def label_space(ignore=None, **structures):
@@ -93,3 +93,21 @@ def test_many_labels_in_a_small_type_do_not_overflow():
 def test_maps_that_do_not_fit_are_refused(prediction, reference, message):
     with pytest.raises(ValueError, match=message):
         score_case(prediction, reference, THREE)
+
+
+def test_what_the_prediction_ignores_is_ignored_in_the_reference():
+    labels = LabelSpace(structures=THREE.structures, ignore=9)
+    ignored = labels.ignore_index
+    prediction = volume(1, ignored, 2, 0, ignored, 1, 2, 0)
+    reference = volume(1, 1, ignored, 0, ignored, 2, 2, 1)
+    shown, true = ignore_alike(prediction, reference, labels)
+    assert shown.ravel().tolist() == [1, 0, 2, 0, 0, 1, 2, 0]
+    assert true.ravel().tolist() == [1, ignored, ignored, 0, ignored, 2, 2, 1]
+    assert (shown.dtype, true.dtype) == (prediction.dtype, reference.dtype)
+
+
+@pytest.mark.parametrize("ignore", [None, 9])
+def test_label_maps_of_which_the_prediction_ignores_nothing_stay_as_they_are(ignore):
+    labels = LabelSpace(structures=THREE.structures, ignore=ignore)
+    maps = volume(1, 1, 1, 0, 0, 0, 0, 0), volume(*[2] * 8)
+    assert all(a is b for a, b in zip(ignore_alike(*maps, labels), maps, strict=True))
