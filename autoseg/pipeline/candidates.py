@@ -44,8 +44,8 @@ class Candidate:
     Attributes:
         group: what it is, with its folds.
         folds: by name.
-        num_networks: networks an image goes through, all folds and previous stages counted.
-        operations: multiplications for a case of median size; None if unknown.
+        num_networks: networks a case goes through with one fold, previous stages counted.
+        operations: multiplications of these for a case of median size; None if unknown.
     """
 
     group: Group
@@ -189,8 +189,8 @@ def _candidate(folds: Mapping[str, Fold], model: Model, num_slices: float) -> Ca
     return Candidate(
         group=_group(next(iter(folds.values())).folder, tuple(folds)),
         folds=dict(folds),
-        num_networks=stages * len(folds),
-        operations=cost * len(folds) if is_known else None,
+        num_networks=stages,
+        operations=cost if is_known else None,
     )
 
 
