@@ -94,7 +94,8 @@ class Standing(Frozen):
         dice: mean over structures of their mean over the cases; None if undefined.
         structures: mean over the cases, by structure.
         behind: Dice of the best less its own.
-        interval: 95% bootstrap interval of ``behind`` over patients; None for one patient.
+        interval: 95% bootstrap interval of ``behind`` over patients; None where fewer than two
+            have a score in both.
         is_selected: whether it is the one.
         reason: why it is, or is not, in a few words.
     """

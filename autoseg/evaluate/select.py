@@ -19,7 +19,13 @@ from autoseg.core.metrics import CaseScores
 from autoseg.core.selection import FoldSpread, Group, Standing
 from autoseg.core.words import counted
 from autoseg.evaluate.comparing import TIE
-from autoseg.evaluate.statistics import Interval, bootstrap_means, interval_of, patients_of
+from autoseg.evaluate.statistics import (
+    Interval,
+    bootstrap_means,
+    interval_of,
+    num_with_score,
+    patients_of,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -129,10 +135,11 @@ def gain_interval(before: Floats, after: Floats, cases: Sequence[CaseScores]) ->
         cases: whose scores these are.
 
     Returns:
-        None for a single patient, or where nothing is defined.
+        None where fewer than two patients have a score on both sides.
     """
     patients = patients_of(cases)
-    if len(set(patients)) < 2:
+    is_defined = np.logical_or.reduce(np.isfinite(before) & np.isfinite(after), axis=1)
+    if num_with_score(patients, is_defined) < 2:
         return None
     first, second = (_foreground(bootstrap_means(side, patients)) for side in (before, after))
     return interval_of(second - first)

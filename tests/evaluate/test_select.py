@@ -245,6 +245,18 @@ def test_patients_are_drawn_and_not_cases():
     assert high == pytest.approx(0.08)  # only patient b was drawn
 
 
+def test_patients_without_a_score_on_both_sides_tell_no_noise():
+    flat = contender("2d", dice=[0.80] + 7 * [None])
+    full = contender("3d", dice=[0.81] + 7 * [None], operations=9.0)
+    best, other = rank([flat, full], ["a"])
+    assert (best.name, best.is_selected) == ("3d", True)
+    assert (other.interval, other.reason) == (None, "worse")
+    assert "one patient cannot tell by how much" in in_words([best, other], 8, 8)
+    one_each = contender("2d", dice=[0.8, None]), contender("3d", dice=[None, 0.9])
+    columns = [dice_columns(c.cases, ["a"]) for c in one_each]
+    assert gain_interval(*columns, one_each[0].cases) is None
+
+
 def test_models_without_any_score_leave_the_simplest_and_say_so():
     both, flat = contender("2d", "3d", dice=[None]), contender("2d", dice=[None])
     standings = rank([both, flat], ["a"])
