@@ -17,6 +17,7 @@ MOST_STRUCTURES = 6
 
 MOST_NAMED = 3
 MEAN = "(mean)"
+ABSOLUTE_MEAN = "(mean, absolute)"
 
 
 def print_scores(report: Report) -> None:
@@ -169,7 +170,7 @@ def _pair_row(comparison: Comparison, pair: PairedScores) -> list[str]:
     )
     return [
         _title(comparison, pair.metric),
-        pair.structure or MEAN,
+        pair.structure or (ABSOLUTE_MEAN if MEASURES[pair.metric].best == "zero" else MEAN),
         str(pair.n),
         number(pair.first_mean),
         number(pair.second_mean),

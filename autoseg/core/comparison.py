@@ -12,7 +12,8 @@ class PairedScores(Frozen):
 
     Attributes:
         metric: its name.
-        structure: its name; None for the mean over structures, case by case.
+        structure: its name; None for the mean over structures, case by case, of a signed error
+            that of its absolute values.
         first: name of a folder.
         second: name of the other.
         n: cases in which both have a score.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from autoseg.errors import unknown_name
@@ -34,6 +35,16 @@ class Measure:
         if self.best == "high":
             return value
         return -abs(value) if self.best == "zero" else -value
+
+    def mean(self, values: Sequence[float]) -> float:
+        """Mean over the structures of a case: of absolute values where the sign is of an error.
+
+        Too much of one structure does not make up for too little of another.
+
+        Args:
+            values: at least one.
+        """
+        return fmean(map(abs, values) if self.best == "zero" else values)
 
 
 MEASURES = {

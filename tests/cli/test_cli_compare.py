@@ -68,6 +68,15 @@ def test_all_numbers_are_written_as_json_without_nan(here):
     assert found["ranks"][0]["mean_ranks"] == {"one": 2.0, "right": 1.0}
 
 
+def test_the_mean_of_volume_errors_is_said_to_be_of_absolute_ones(here):
+    called = compare("one", "right", "references", "--metrics", "dice,volume_error_ml")
+    assert_done(called)
+    lines = [line for line in called.out.splitlines() if "(mean" in line]
+    assert [line.split("  ")[0] for line in lines] == ["Dice", "volume error ml"]
+    assert "(mean, absolute)" in lines[1]
+    assert "absolute" not in lines[0]
+
+
 def test_three_folders_get_ranks(here):
     called = compare("two", "one", "right", "references", "--metrics", "dice")
     assert_done(called)

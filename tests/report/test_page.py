@@ -174,6 +174,17 @@ def test_every_case_has_its_scores_in_the_table_and_for_the_script():
     assert f"{worst.mean_dice:.3f}" in page.texts[start : start + 30]
 
 
+def test_volume_errors_of_two_structures_do_not_cancel_in_the_table_of_cases():
+    material = with_scores(made_up(structures=("kidney", "tumour")))
+    values = json.loads(read(material).scripts[0])
+    volume = values["volume_error_ml"]
+    assert any(kidney * tumour < 0 for _, kidney, tumour in volume["rows"])
+    for mean, kidney, tumour in volume["rows"]:
+        assert mean == pytest.approx((abs(kidney) + abs(tumour)) / 2, rel=1e-3)
+    assert volume["mean"] == "mean of structures, absolute"
+    assert values["hd95"]["mean"] == "mean of structures"
+
+
 def test_means_come_with_their_intervals_and_failures_are_named():
     cases = [
         case_scores("fine", kidney=0.9, tumour=None),
