@@ -11,7 +11,7 @@ from autoseg.core.dataset import Dataset
 from autoseg.core.fingerprint import FileStamp, Fingerprint
 from autoseg.core.model import Model
 from autoseg.core.selection import Group
-from autoseg.core.words import counted
+from autoseg.core.words import counted, flags
 from autoseg.errors import WorkspaceError
 from autoseg.evaluate.cost import operations
 from autoseg.io import atomic, bundle
@@ -203,10 +203,9 @@ def _missing(group: Group, all_folds: Sequence[str]) -> list[str]:
     missing = [name for name in all_folds if name not in group.folds]
     if not missing:
         return []
-    flags = [f"--{kind} {name}" for kind, name in (("plan", group.plan), ("run", group.run))]
-    flags = [flag for flag in flags if not flag.endswith(" default")]
     fold = missing[0] if len(missing) == 1 else "all"
-    command = " ".join(["autoseg train", group.configuration, fold, *flags])
+    named = flags(plan=group.plan, run=group.run)
+    command = f"autoseg train {group.configuration} {fold}{named}"
     have = counted(len(all_folds), "fold")
     return [f"{group.name}: {len(all_folds) - len(missing)} of {have} trained; the rest: {command}"]
 

@@ -50,6 +50,33 @@ def test_a_fold_without_scores_says_how_to_score_it(is_finished, run, command):
     assert "No epoch is finished yet." in page.texts
 
 
+def test_commands_of_a_report_on_another_plan_name_it():
+    material = replace(made_up(), plan_name="small")
+    assert "autoseg train 3d_fullres fold0 --plan small" in read(material).texts
+    fold = TrainedFold(fold="fold0", history=[], is_finished=True)
+    trained = Trained(configuration="2d", run="slow", folds=(fold,), scores={}, pooled=None)
+    page = read(replace(material, trained=(trained,)))
+    assert "autoseg validate 2d fold0 --plan small --run slow" in page.texts
+
+
+def test_a_selection_is_shown_where_no_fold_has_scores_and_what_happened_since_before_it():
+    fold = TrainedFold(fold="fold0", history=[], is_finished=True)
+    trained = Trained(configuration="2d", run="default", folds=(fold,), scores={}, pooled=None)
+    group = Group(plan="default", configuration="2d", run="default", folds=("fold0",))
+    selection = Selection(groups=(group,), summary="2d is the only model.")
+    material = replace(made_up(), trained=(trained,), selection=selection)
+    page = read(material)
+    assert "2d is the only model." in page.texts
+    assert "No held-out case is scored yet" not in page.text
+    assert "no held-out case is scored yet" not in page.text
+    assert "No case has scores to show yet." in page.text
+    assert "training has begun, no case has scores to show yet" in page.text
+    assert "out of date" not in page.text
+    stale = "the selection is out of date: 2 folds trained since (a, ...); run: autoseg select"
+    texts = read(replace(material, outdated=stale)).texts
+    assert texts.index(f"T{stale[1:]}.") < texts.index("2d is the only model.")
+
+
 def test_a_model_of_all_cases_has_no_scores_and_cannot_have_any():
     fold = TrainedFold(fold="everything", history=history(3), is_finished=True)
     trained = Trained(configuration="2d", run="default", folds=(fold,), scores={}, pooled=None)
