@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import typer
 
@@ -41,6 +41,8 @@ def print_comparison(comparison: Comparison) -> None:
     """Print how every two folders differ, and how several rank."""
     for name, cases in comparison.missing.items():
         typer.echo(f"not in {name}, left out: {_named(cases)}")
+    if comparison.left_out:
+        typer.echo(f"not compared: {_by_reason(comparison.left_out)}")
     several = len(comparison.folders) > 2
     if several:
         _print_ranks(comparison)
@@ -143,6 +145,13 @@ def _failed(pairs: Sequence[PairedScores]) -> list[str]:
         f"{counted(second, 'case')} of B, which have no distance there"
         for structure, (first, second) in found.items()
     ]
+
+
+def _by_reason(left_out: Mapping[str, str]) -> str:
+    """Names with the reason they share, such as ``"nsd, hd95 (not in summary.json)"``."""
+    reasons = dict.fromkeys(left_out.values())
+    named = {why: [name for name in left_out if left_out[name] == why] for why in reasons}
+    return "; ".join(f"{', '.join(names)} ({why})" for why, names in named.items())
 
 
 def _print_ranks(comparison: Comparison) -> None:

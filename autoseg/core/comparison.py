@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from autoseg.core.artifact import Artifact, Frozen
 
 
@@ -79,6 +81,7 @@ class Comparison(Artifact):
         missing: cases that others have, by the name of the folder that lacks them; predictions
             without a reference are under ``"references"``.
         metrics: names.
+        left_out: metrics that were looked for and cannot be compared, with the reason.
         structures: names.
         tolerance: of ``nsd``; None if it was not measured.
         length_unit: of distances and the tolerance.
@@ -96,3 +99,4 @@ class Comparison(Artifact):
     length_unit: Literal["mm", "pixels"]
     pairs: tuple[PairedScores, ...]
     ranks: tuple[Ranks, ...]
+    left_out: dict[str, str] = Field(default_factory=dict)
