@@ -232,6 +232,20 @@ def test_models_with_other_cases_are_compared_on_those_they_share(task):
     assert spread[FLAT].num_cases == 4
 
 
+def test_a_trial_of_one_fold_with_the_same_weights_does_not_replace_a_cross_validation(task):
+    for fold in FOLDS:
+        shutil.rmtree(task.fold_folder("default", FLAT, "default", fold).root)
+    finish(task, FULL, "fold0", FIRST, run="quick", seed=10)  # as finish_all draws them
+    selection = select_model(task, REQUEST)
+    full, trial = (standing(selection, name) for name in (FULL, "3d_fullres (run quick)"))
+    assert full.dice == trial.dice
+    assert (full.num_networks, trial.num_networks) == (1, 1)
+    assert full.operations == trial.operations
+    (group,) = selection.groups
+    assert (group.run, group.folds) == ("default", tuple(FOLDS))
+    assert trial.reason == "within noise of the highest Dice, but scored on fewer cases"
+
+
 def test_a_model_that_shares_no_case_is_not_compared(task):
     for fold in FOLDS:
         shutil.rmtree(task.fold_folder("default", FULL, "default", fold).root)

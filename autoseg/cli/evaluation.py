@@ -24,14 +24,26 @@ if TYPE_CHECKING:
 
 COMPARED = "dice,nsd,hd95"
 
+_OF_STRUCTURES = (
+    "dice, iou, precision, recall, volume_error_ml, nsd, hd95, assd, lesion_sensitivity, "
+    "lesion_f1, false_lesions"
+)
+
 MetricsOption = Annotated[
     str | None,
     typer.Option(
         "--metrics",
         metavar="NAMES",
-        help="dice, iou, precision, recall, volume_error_ml, nsd, hd95, assd, lesion_sensitivity, "
-        "lesion_f1, false_lesions, and on request pixel_accuracy, pixel_error, weighted_jaccard; "
+        help=f"{_OF_STRUCTURES}, and on request pixel_accuracy, pixel_error, weighted_jaccard; "
         "separated by commas, or all.",
+    ),
+]
+ComparedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="NAMES",
+        help=f"{_OF_STRUCTURES}; separated by commas, or all; {COMPARED} by default.",
     ),
 ]
 ToleranceOption = Annotated[
@@ -152,7 +164,7 @@ def compare(
             "the same cases (report.json, nnU-Net's summary.json), without references.",
         ),
     ],
-    metrics: MetricsOption = COMPARED,
+    metrics: ComparedOption = None,
     tolerance_mm: ToleranceOption = None,
     output: Annotated[
         Path | None,
@@ -170,29 +182,51 @@ def compare(
     """
     set_up_logging(verbose, quiet)
     from autoseg.cli.scores import print_comparison
-    from autoseg.core.measures import of_structures, parse_metrics
+    from autoseg.core.measures import are_named
     from autoseg.evaluate.stage import Options
     from autoseg.io import artifacts
 
-    names = of_structures(parse_metrics(metrics))
-    if not names:
-        raise AutosegError(
-            f"--metrics {metrics}: scores of whole label maps are not compared",
-            remedy=f"write for example --metrics {COMPARED}",
-        )
+    names, whole = _compared(metrics)
     dataset = _dataset_of(workspace, task)
     if len(folders) > 1 and all(folder.is_file() for folder in folders):
         from autoseg.evaluate.scored import compare_scores
 
-        comparison = compare_scores(folders, names, dataset)
+        _refuse_tolerance(tolerance_mm)
+        comparison = compare_scores(folders, names, dataset, are_needed=are_named(metrics))
     else:
         options = Options(metrics=names, tolerance=tolerance_mm, workers=workers)
         comparison = _compare_folders(folders, options, dataset, task is not None, quiet)
+    left_out = comparison.left_out | dict.fromkeys(whole, "of whole label maps")
+    comparison = comparison.model_copy(update={"left_out": left_out})
     print_comparison(comparison)
     if output is not None:
         artifacts.save(output, comparison)
         if not quiet:
             typer.echo(f"comparison: {output}")
+
+
+def _compared(metrics: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics to compare, and those that have to be left out because they have no structure."""
+    from autoseg.core.measures import are_named, of_structures, parse_metrics
+
+    wanted = parse_metrics(COMPARED if metrics is None else metrics)
+    names = of_structures(wanted)
+    whole = tuple(name for name in wanted if name not in names)
+    if whole and are_named(metrics):
+        raise AutosegError(
+            f"--metrics {','.join(whole)}: scores of whole label maps are not compared",
+            remedy=f"write for example --metrics {','.join(names) or COMPARED}",
+        )
+    return names, whole
+
+
+def _refuse_tolerance(tolerance_mm: float | None) -> None:
+    """Refuse a tolerance for scores that were made with another one."""
+    if tolerance_mm is not None:
+        raise AutosegError(
+            "--tolerance-mm: needs label maps, not scores",
+            remedy="name their folders: autoseg compare A B REFERENCES",
+        )
 
 
 def _compare_folders(

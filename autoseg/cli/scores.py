@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import typer
 
@@ -17,6 +17,7 @@ MOST_STRUCTURES = 6
 
 MOST_NAMED = 3
 MEAN = "(mean)"
+ABSOLUTE_MEAN = "(mean, absolute)"
 
 
 def print_scores(report: Report) -> None:
@@ -38,8 +39,10 @@ def print_scores(report: Report) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print how every two folders differ, and how several rank."""
-    for line in _left_out(comparison):
+    for line in _missing(comparison):
         typer.echo(line)
+    if comparison.left_out:
+        typer.echo(f"not compared: {_by_reason(comparison.left_out)}")
     several = len(comparison.folders) > 2
     if several:
         _print_ranks(comparison)
@@ -60,7 +63,7 @@ def print_comparison(comparison: Comparison) -> None:
     )
 
 
-def _left_out(comparison: Comparison) -> Iterator[str]:
+def _missing(comparison: Comparison) -> Iterator[str]:
     """What is not compared: references nobody predicted in one line, not one per folder."""
     lacking = [set(comparison.missing.get(name, ())) for name in comparison.folders]
     unpredicted = set.intersection(*lacking)
@@ -156,6 +159,13 @@ def _failed(pairs: Sequence[PairedScores]) -> list[str]:
     ]
 
 
+def _by_reason(left_out: Mapping[str, str]) -> str:
+    """Names with the reason they share, such as ``"nsd, hd95 (not in summary.json)"``."""
+    reasons = dict.fromkeys(left_out.values())
+    named = {why: [name for name in left_out if left_out[name] == why] for why in reasons}
+    return "; ".join(f"{', '.join(names)} ({why})" for why, names in named.items())
+
+
 def _print_ranks(comparison: Comparison) -> None:
     names = list(comparison.folders)
     shown = [r for r in comparison.ranks if r.structure is None or len(comparison.structures) > 1]
@@ -181,7 +191,7 @@ def _pair_row(comparison: Comparison, pair: PairedScores) -> list[str]:
     )
     return [
         _title(comparison, pair.metric),
-        pair.structure or MEAN,
+        pair.structure or (ABSOLUTE_MEAN if MEASURES[pair.metric].best == "zero" else MEAN),
         str(pair.n),
         number(pair.first_mean),
         number(pair.second_mean),

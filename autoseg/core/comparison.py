@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from autoseg.core.artifact import Artifact, Frozen
 
 
@@ -12,7 +14,8 @@ class PairedScores(Frozen):
 
     Attributes:
         metric: its name.
-        structure: its name; None for the mean over structures, case by case.
+        structure: its name; None for the mean over structures, case by case, of a signed error
+            that of its absolute values.
         first: name of a folder.
         second: name of the other.
         n: cases in which both have a score.
@@ -79,6 +82,7 @@ class Comparison(Artifact):
             without a reference are under ``"references"``, references that nobody predicted
             under every folder.
         metrics: names.
+        left_out: metrics that were looked for and cannot be compared, with the reason.
         structures: names.
         tolerance: of ``nsd``; None if it was not measured.
         length_unit: of distances and the tolerance.
@@ -96,3 +100,4 @@ class Comparison(Artifact):
     length_unit: Literal["mm", "pixels"]
     pairs: tuple[PairedScores, ...]
     ranks: tuple[Ranks, ...]
+    left_out: dict[str, str] = Field(default_factory=dict)

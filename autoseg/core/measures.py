@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from autoseg.errors import unknown_name
@@ -34,6 +35,16 @@ class Measure:
         if self.best == "high":
             return value
         return -abs(value) if self.best == "zero" else -value
+
+    def mean(self, values: Sequence[float]) -> float:
+        """Mean over the structures of a case: of absolute values where the sign is of an error.
+
+        Too much of one structure does not make up for too little of another.
+
+        Args:
+            values: at least one.
+        """
+        return fmean(map(abs, values) if self.best == "zero" else values)
 
 
 MEASURES = {
@@ -77,10 +88,19 @@ def parse_metrics(text: str | None) -> tuple[str, ...]:
     """
     if text is None:
         return USUAL
-    wanted = {part.strip().lower() for part in text.split(",")} - {""}
+    wanted = _words(text)
     for name in sorted(wanted - {"all", *MEASURES}) or ([] if wanted else [text]):
         raise unknown_name("metric", name, [*MEASURES, "all"], place="--metrics")
     return tuple(name for name in MEASURES if name in wanted or "all" in wanted)
+
+
+def are_named(text: str | None) -> bool:
+    """Whether users name metrics one by one, and miss those they do not get.
+
+    Args:
+        text: as ``parse_metrics`` takes it.
+    """
+    return text is not None and "all" not in _words(text)
 
 
 def groups_of(metrics: Iterable[str]) -> frozenset[Group]:
@@ -91,3 +111,7 @@ def groups_of(metrics: Iterable[str]) -> frozenset[Group]:
 def of_structures(metrics: Sequence[str]) -> tuple[str, ...]:
     """Those metrics that every structure has, and not the case as a whole."""
     return tuple(name for name in metrics if MEASURES[name].group != "pixels")
+
+
+def _words(text: str) -> set[str]:
+    return {part.strip().lower() for part in text.split(",")} - {""}

@@ -88,12 +88,14 @@ class Standing(Frozen):
     Attributes:
         name: the configurations, joined by ``" + "`` if they are an ensemble.
         groups: what predicts.
-        num_networks: networks an image goes through, all folds and previous stages counted.
-        operations: multiplications for a case of median size, all networks; None if unknown.
+        num_networks: networks a held-out case goes through: one fold of each group, previous
+            stages counted.
+        operations: multiplications of these for a case of median size; None if unknown.
         dice: mean over structures of their mean over the cases; None if undefined.
         structures: mean over the cases, by structure.
         behind: Dice of the best less its own.
-        interval: 95% bootstrap interval of ``behind`` over patients; None for one patient.
+        interval: 95% bootstrap interval of ``behind`` over patients; None where fewer than two
+            have a score in both.
         is_selected: whether it is the one.
         reason: why it is, or is not, in a few words.
     """

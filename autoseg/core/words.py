@@ -1,6 +1,8 @@
-"""Numbers in sentences."""
+"""Numbers in sentences, names in commands."""
 
 from __future__ import annotations
+
+from shlex import quote
 
 
 def counted(number: int, noun: str) -> str:
@@ -11,6 +13,17 @@ def counted(number: int, noun: str) -> str:
         noun: one of them.
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def flags(*, plan: str = "default", run: str = "default") -> str:
+    """The options by which a command finds a plan and a run, such as ``" --run long"``.
+
+    Args:
+        plan: its name; the default one needs no option.
+        run: its name, likewise.
+    """
+    named = (("plan", plan), ("run", run))
+    return "".join(f" --{kind} {quote(name)}" for kind, name in named if name != "default")
 
 
 def size_in_words(num_bytes: int) -> str:

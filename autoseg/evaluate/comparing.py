@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,8 @@ def compare_pairs(
         metrics: names of metrics of structures.
 
     Returns:
-        By metric, pair of folders and structure; the mean over structures comes last.
+        By metric, pair of folders and structure; the mean over structures comes last, of a signed
+        error that of its absolute values.
     """
     found: list[PairedScores] = []
     for metric in metrics:
@@ -81,7 +83,7 @@ def _compare(
 ) -> PairedScores:
     cases = [reports[name].cases for name in (first, second)]
     structures = reports[first].structures if structure is None else (structure,)
-    values = _paired_values(cases, structures, metric)
+    values = _paired_values(cases, structure, structures, metric)
     is_defined = np.isfinite(values[0]) & np.isfinite(values[1])
     patients = [p for p, d in zip(patients_of(cases[0]), is_defined, strict=True) if d]
     a, b = values[:, is_defined]
@@ -111,15 +113,19 @@ def _compare(
 
 
 def _paired_values(
-    cases: Sequence[Sequence[CaseScores]], structures: Sequence[str], metric: str
+    cases: Sequence[Sequence[CaseScores]],
+    structure: str | None,
+    structures: Sequence[str],
+    metric: str,
 ) -> Floats:
-    """Scores of two reports, averaged over structures both have scored; ``(2, cases)``."""
+    """Scores of two reports, of a structure or the mean of those both have; ``(2, cases)``."""
+    mean = fmean if structure is not None else MEASURES[metric].mean
     rows: list[tuple[float, float]] = []
     for one, other in zip(*cases, strict=True):
         pairs = [(one.value(metric, s), other.value(metric, s)) for s in structures]
         both = [(a, b) for a, b in pairs if a is not None and b is not None]
-        mean = np.mean(both, axis=0) if both else (np.nan, np.nan)
-        rows.append((float(mean[0]), float(mean[1])))
+        first, second = [a for a, _ in both], [b for _, b in both]
+        rows.append((mean(first), mean(second)) if both else (np.nan, np.nan))
     return np.array(rows).T
 
 
@@ -145,7 +151,7 @@ def _gains(
     """
     if structure is None:
         merit = MEASURES[metric].merit
-        values = _paired_values(cases, structures, metric).T
+        values = _paired_values(cases, None, structures, metric).T
         return [merit(b) - merit(a) for a, b in values if np.isfinite(a)], (0, 0)
     gains: list[float] = []
     failed = [0, 0]

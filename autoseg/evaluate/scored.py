@@ -10,6 +10,7 @@ import numpy as np
 from autoseg.core.comparison import Comparison
 from autoseg.core.dataset import Dataset
 from autoseg.core.labels import LabelSpace
+from autoseg.core.measures import MEASURES
 from autoseg.core.metrics import CaseScores, Report
 from autoseg.errors import AutosegError
 from autoseg.evaluate.comparing import compare_pairs, rank_reports
@@ -73,24 +74,39 @@ def save_nnunet_summary(file: Path, report: Report, labels: LabelSpace | None) -
 
 
 def compare_scores(
-    files: Sequence[Path], metrics: Sequence[str], dataset: Dataset | None = None
+    files: Sequence[Path],
+    metrics: Sequence[str],
+    dataset: Dataset | None = None,
+    *,
+    are_needed: bool = False,
 ) -> Comparison:
     """Compare scores of the same cases.
 
     Args:
         files: at least two, as ``read_scores`` takes them.
-        metrics: names; those that one of the files does not have are left out.
+        metrics: names of metrics of structures; those that one of the files does not have, or
+            that were measured in different ways, are left out.
         dataset: as ``read_scores`` takes it.
+        are_needed: whether to leave one out is an error.
 
     Raises:
-        AutosegError: if the files share no case or no metric, or have different structures.
+        AutosegError: if the files share no case or no metric, have different structures, or lack
+            a metric that is needed.
     """
     reports = {str(file): read_scores(file, dataset) for file in files}
     if len(reports) < len(files):
         raise AutosegError("a file is given twice", remedy="write: autoseg compare A.json B.json")
     first = next(iter(reports.values()))
     _check_structures(reports, first)
-    known = _known_metrics(metrics, list(reports.values()))
+    left_out = {name: why for name in metrics if (why := _hindrance(name, reports)) is not None}
+    known = tuple(name for name in metrics if name not in left_out)
+    if left_out and (are_needed or not known):
+        raise AutosegError(
+            "; ".join(f"{name} cannot be compared ({why})" for name, why in left_out.items()),
+            place="--metrics",
+            remedy=f"write --metrics {','.join(known) or 'dice,iou'}, or score the label maps: "
+            "autoseg compare A B REFERENCES",
+        )
     names = {key: {case.name for case in report.cases} for key, report in reports.items()}
     shared = sorted(set.intersection(*names.values()))
     if not shared:
@@ -109,6 +125,7 @@ def compare_scores(
         length_unit=first.length_unit,
         pairs=compare_pairs(kept, known),
         ranks=rank_reports(kept, known),
+        left_out=left_out,
     )
 
 
@@ -122,19 +139,21 @@ def _check_structures(reports: Mapping[str, Report], first: Report) -> None:
             )
 
 
-def _known_metrics(metrics: Sequence[str], reports: Sequence[Report]) -> tuple[str, ...]:
-    """Those that all reports have, measured in the same way."""
-    same_tolerance = len({(report.tolerance, report.length_unit) for report in reports}) == 1
-    known = tuple(
-        name
-        for name in metrics
-        if all(name in report.metrics for report in reports) and (same_tolerance or name != "nsd")
-    )
-    if not known:
-        raise AutosegError(
-            f"the files share none of {', '.join(metrics)}", remedy="write --metrics dice,iou"
-        )
-    return known
+def _hindrance(metric: str, reports: Mapping[str, Report]) -> str | None:
+    """Why a metric of some reports cannot be compared; None if it can."""
+    lacking = [file for file, report in reports.items() if metric not in report.metrics]
+    if lacking:
+        return f"not in {', '.join(lacking)}"
+    units = dict.fromkeys(report.length_unit for report in reports.values())
+    is_length = metric == "nsd" or MEASURES[metric].unit == "length"
+    if is_length and len(units) > 1:
+        return f"measured in {' and in '.join(units)}"
+    tolerances = dict.fromkeys(report.tolerance for report in reports.values())
+    if metric == "nsd" and len(tolerances) > 1:
+        (unit,) = units
+        told = [f"at {'?' if one is None else f'{one:g}'} {unit}" for one in tolerances]
+        return f"measured {' and '.join(told)}"
+    return None
 
 
 def _report(

@@ -1,7 +1,8 @@
 """Which model to predict with, by the Dice of held-out cases: pure.
 
 The reference takes the highest mean foreground Dice, by whatever margin. Here it has to be told
-from noise: what is simpler and not measurably worse is preferred.
+from noise: what is simpler and not measurably worse is preferred, unless it was tried on a part
+of the cases only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from autoseg.core.metrics import CaseScores
 from autoseg.core.selection import FoldSpread, Group, Standing
 from autoseg.core.words import counted
 from autoseg.evaluate.comparing import TIE
-from autoseg.evaluate.statistics import Interval, bootstrap_means, interval_of, patients_of
+from autoseg.evaluate.statistics import (
+    Interval,
+    bootstrap_means,
+    interval_of,
+    num_with_score,
+    patients_of,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,30 +36,23 @@ class Contender:
 
     Attributes:
         groups: what predicts; several are an ensemble.
-        num_networks: networks an image goes through, all folds and previous stages counted.
-        operations: multiplications for a case; None if unknown.
+        num_networks: networks a held-out case goes through: one fold of each group, previous
+            stages counted.
+        operations: multiplications of these for a case; None if unknown.
         cases: its scores, the same cases in the same order for all contenders.
+        held_out: names of all cases it held out, whether or not the others did, too.
     """
 
     groups: tuple[Group, ...]
     num_networks: int
     operations: float | None
     cases: tuple[CaseScores, ...]
+    held_out: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         """The configurations, joined by ``" + "``."""
         return " + ".join(group.name for group in self.groups)
-
-    @property
-    def complexity(self) -> tuple[int, int, float, str]:
-        """What is sorted first is simpler.
-
-        Fewer configurations (one before any ensemble), then fewer networks, then fewer
-        multiplications, then by name.
-        """
-        operations = math.inf if self.operations is None else self.operations
-        return len(self.groups), self.num_networks, operations, self.name
 
 
 def foreground_dice(cases: Sequence[CaseScores], structures: Sequence[str]) -> float | None:
@@ -75,26 +75,38 @@ def rank(contenders: Sequence[Contender], structures: Sequence[str]) -> tuple[St
     """Select one of several models.
 
     The highest Dice is the best; of those whose distance from it is within noise (its 95%
-    interval over patients contains 0) the simplest is selected. Without an interval, which takes
-    two patients, only an equal Dice is within noise.
+    interval over patients contains 0) the simplest is selected: the fewest groups, then networks,
+    then multiplications, of a fold and not of all, since the number of folds tells how much was
+    trained. One that lacks cases gives way to any within noise that held out these and more; it
+    only wins where it is better beyond noise. Without an interval, which takes two patients, the
+    highest Dice wins, save over a model that held out its cases and more.
 
     Args:
         contenders: at least one.
         structures: names.
 
     Returns:
-        One standing per contender, the highest Dice first, then the simpler; one is selected.
+        One standing per contender, the highest Dice first, then more held-out cases, then the
+        simpler; one is selected.
 
     References:
         nnU-Net's ``find_best_configuration`` takes the highest mean foreground Dice, in which a
         structure that is absent everywhere leaves no number at all.
     """
     scores = {id(c): foreground_dice(c.cases, structures) for c in contenders}
-    ordered = sorted(contenders, key=lambda c: (-_or_less(scores[id(c)]), *c.complexity))
+    ordered = sorted(
+        contenders,
+        key=lambda c: (-_or_less(scores[id(c)]), -len(c.held_out), _complexity(c), c.name),
+    )
     best = ordered[0]
     behind = [_behind(best, c, structures) for c in ordered]
-    near = [c for c, (by, at) in zip(ordered, behind, strict=True) if _is_noise(by, at)]
-    selected = min(near, key=lambda c: c.complexity) if near else best
+    near = [
+        c
+        for c, (by, at) in zip(ordered, behind, strict=True)
+        if _is_noise(by, at) or (by is not None and at is None and best.held_out < c.held_out)
+    ]
+    selected = _choose(near, best)
+    words = _near(*behind[ordered.index(selected)])
     return tuple(
         Standing(
             name=contender.name,
@@ -106,7 +118,7 @@ def rank(contenders: Sequence[Contender], structures: Sequence[str]) -> tuple[St
             behind=by,
             interval=interval,
             is_selected=contender is selected,
-            reason=_reason(contender, best, selected, by, interval),
+            reason=_reason(contender, best, selected, by, interval, words),
         )
         for contender, (by, interval) in zip(ordered, behind, strict=True)
     )
@@ -123,10 +135,11 @@ def gain_interval(before: Floats, after: Floats, cases: Sequence[CaseScores]) ->
         cases: whose scores these are.
 
     Returns:
-        None for a single patient, or where nothing is defined.
+        None where fewer than two patients have a score on both sides.
     """
     patients = patients_of(cases)
-    if len(set(patients)) < 2:
+    is_defined = np.logical_or.reduce(np.isfinite(before) & np.isfinite(after), axis=1)
+    if num_with_score(patients, is_defined) < 2:
         return None
     first, second = (_foreground(bootstrap_means(side, patients)) for side in (before, after))
     return interval_of(second - first)
@@ -208,24 +221,64 @@ def _is_noise(behind: float | None, interval: Interval | None) -> bool:
     return behind <= TIE or (interval is not None and interval[0] <= TIE)
 
 
+def _choose(near: Sequence[Contender], best: Contender) -> Contender:
+    """Of models within noise of the best, itself included, the one to select."""
+    full = [c for c in near if not any(c.held_out < other.held_out for other in near)]
+    instead = [
+        c
+        for c in full
+        if c is best or best.held_out < c.held_out or _complexity(c) < _complexity(best)
+    ]
+    return min(instead, key=lambda c: (_complexity(c), -len(c.held_out), c is not best, c.name))
+
+
+def _complexity(model: Contender | Standing) -> tuple[int, int, float]:
+    """What is sorted first is simpler."""
+    operations = math.inf if model.operations is None else model.operations
+    return len(model.groups), model.num_networks, operations
+
+
 def _reason(
     contender: Contender,
     best: Contender,
     selected: Contender,
     behind: float | None,
     interval: Interval | None,
+    near: str,
 ) -> str:
+    """Why a model is selected or not; ``near`` says how the selected one is behind the best."""
     if contender is selected and contender is best:
         return "selected: the highest Dice"
     if contender is selected:
-        return "selected: within noise of the highest Dice, and simpler"
+        return f"selected: {near} the highest Dice, and {_advantage(selected, best)}"
     if contender is best:
-        return f"the highest Dice, but within noise of {selected.name}, which is simpler"
+        return (
+            f"the highest Dice, but {near} {selected.name}, which is {_advantage(selected, best)}"
+        )
     if behind is None:
         return "no score"
     if _is_noise(behind, interval):
-        return "within noise of the highest Dice, but not the simplest"
+        return f"within noise of the highest Dice, but {_drawback(contender, selected)}"
     return "worse, beyond noise" if interval is not None else "worse"
+
+
+def _near(behind: float | None, interval: Interval | None) -> str:
+    is_told = _is_noise(behind, interval)
+    return "within noise of" if is_told else "with one patient not to be told from"
+
+
+def _advantage(selected: Contender | Standing, best: Contender | Standing) -> str:
+    """What a model has that is selected instead of the best."""
+    return "simpler" if _complexity(selected) < _complexity(best) else "scored on more cases"
+
+
+def _drawback(other: Contender, selected: Contender) -> str:
+    """What a model lacks that is within noise of the best and not selected."""
+    if _complexity(other) > _complexity(selected):
+        return "not the simplest"
+    is_alike = _complexity(other) == _complexity(selected)
+    is_lacking = len(other.held_out) < len(selected.held_out)
+    return "scored on fewer cases" if is_lacking or not is_alike else "no simpler"
 
 
 def _foreground(means: Floats) -> Floats:
@@ -264,11 +317,13 @@ def in_words(standings: Sequence[Standing], num_cases: int, num_patients: int) -
         )
     assert best.dice is not None
     gain = f"{selected.behind:.3f}" if selected.behind is not None else "an unknown amount"
+    is_told = _is_noise(selected.behind, selected.interval)
+    near = "within noise" if is_told else "more than one patient can tell"
     return (
         f"{selected.name} is selected, with a mean Dice of {selected.dice:.3f} over {over}. "
         f"{best.name} has the highest of {others + 1} models, {best.dice:.3f}, but the gain of "
-        f"{gain} is within noise{_interval_words(selected.interval)}, and {selected.name} is "
-        "the simplest that is."
+        f"{gain} is {near}{_interval_words(selected.interval)}, and {selected.name} is "
+        f"{_advantage(selected, best)}."
     )
 
 
@@ -277,7 +332,7 @@ def _next_best(standings: Sequence[Standing]) -> str:
     if following.dice is None or following.behind is None:
         return ""
     noise = _is_noise(following.behind, following.interval)
-    told = "within noise of it, but no simpler" if noise else "worse beyond noise"
+    told = following.reason.replace("the highest Dice", "it") if noise else "worse beyond noise"
     if following.interval is None:
         told = "one patient cannot tell by how much" if following.behind > TIE else told
     return (

@@ -27,6 +27,16 @@ def patients_of(cases: Sequence[CaseScores]) -> list[str]:
     return [f"{kind}:{name}" for kind, name in keys]
 
 
+def num_with_score(patients: Sequence[str], is_defined: npt.NDArray[np.bool_]) -> int:
+    """How many patients have a score; an interval takes two.
+
+    Args:
+        patients: of each case.
+        is_defined: whether each case has a score.
+    """
+    return len({patient for patient, defined in zip(patients, is_defined, strict=True) if defined})
+
+
 def bootstrap_means(
     columns: Floats, patients: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Floats:
@@ -93,13 +103,14 @@ def summarise_whole(cases: Sequence[CaseScores], metrics: Sequence[str]) -> dict
 def foreground_interval(cases: Sequence[CaseScores], structures: Sequence[str]) -> Interval | None:
     """95% bootstrap interval of the mean over structures of their mean Dice.
 
-    None for a single patient, or where no Dice is defined.
+    None where fewer than two patients have a Dice.
     """
     columns = np.array([[_nan(case.value("dice", s)) for s in structures] for case in cases])
     patients = patients_of(cases)
-    is_used = np.isfinite(columns).any(axis=0)
-    if len(set(patients)) < 2 or not is_used.any():
+    is_defined = np.isfinite(columns)
+    if num_with_score(patients, np.logical_or.reduce(is_defined, axis=1)) < 2:
         return None
+    is_used = is_defined.any(axis=0)
     means = bootstrap_means(columns[:, is_used], patients)
     # A rare structure may be in no drawn case: the mean is then over those that are.
     counts = np.isfinite(means).sum(axis=1)
@@ -135,7 +146,7 @@ def _summarise(
         is_defined = np.isfinite(columns[:, index])
         if is_defined.any():
             kept = [case for case, defined in zip(cases, is_defined, strict=True) if defined]
-            several = len(set(patients_of(kept))) > 1
+            several = num_with_score(patients, is_defined) > 1
             interval = interval_of(means[:, index]) if several else None
             summaries[name] = _summary(name, kept, columns[is_defined, index], interval)
     return summaries

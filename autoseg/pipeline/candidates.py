@@ -11,7 +11,7 @@ from autoseg.core.dataset import Dataset
 from autoseg.core.fingerprint import FileStamp, Fingerprint
 from autoseg.core.model import Model
 from autoseg.core.selection import Group
-from autoseg.core.words import counted
+from autoseg.core.words import counted, flags
 from autoseg.errors import WorkspaceError
 from autoseg.evaluate.cost import operations
 from autoseg.io import atomic, bundle
@@ -44,8 +44,8 @@ class Candidate:
     Attributes:
         group: what it is, with its folds.
         folds: by name.
-        num_networks: networks an image goes through, all folds and previous stages counted.
-        operations: multiplications for a case of median size; None if unknown.
+        num_networks: networks a case goes through with one fold, previous stages counted.
+        operations: multiplications of these for a case of median size; None if unknown.
     """
 
     group: Group
@@ -189,8 +189,8 @@ def _candidate(folds: Mapping[str, Fold], model: Model, num_slices: float) -> Ca
     return Candidate(
         group=_group(next(iter(folds.values())).folder, tuple(folds)),
         folds=dict(folds),
-        num_networks=stages * len(folds),
-        operations=cost * len(folds) if is_known else None,
+        num_networks=stages,
+        operations=cost if is_known else None,
     )
 
 
@@ -203,10 +203,9 @@ def _missing(group: Group, all_folds: Sequence[str]) -> list[str]:
     missing = [name for name in all_folds if name not in group.folds]
     if not missing:
         return []
-    flags = [f"--{kind} {name}" for kind, name in (("plan", group.plan), ("run", group.run))]
-    flags = [flag for flag in flags if not flag.endswith(" default")]
     fold = missing[0] if len(missing) == 1 else "all"
-    command = " ".join(["autoseg train", group.configuration, fold, *flags])
+    named = flags(plan=group.plan, run=group.run)
+    command = f"autoseg train {group.configuration} {fold}{named}"
     have = counted(len(all_folds), "fold")
     return [f"{group.name}: {len(all_folds) - len(missing)} of {have} trained; the rest: {command}"]
 

@@ -194,8 +194,7 @@ def _select(scoring: _Scoring) -> Selection:
     chosen = next(s for s in standings if s.is_selected)
     members = next(m for m, c in zip(groups, contenders, strict=True) if c.groups == chosen.groups)
     selected = [candidates[member] for member in members]
-    held = sorted(frozenset.intersection(*(frozenset(c.holders) for c in selected)))
-    apart = scoring.take_apart(members, held)
+    apart = scoring.take_apart(members, sorted(_held_by_all(selected)))
     effects = choose_clean_up(apart, scoring.labels)
     num_patients = len(set(patients_of(contenders[0].cases)))
     notes = _notes(gathered, compared, names)
@@ -241,7 +240,13 @@ def _contender(scoring: _Scoring, members: Members, names: Sequence[str]) -> Con
         num_networks=sum(candidate.num_networks for candidate in chosen),
         operations=sum(known) if len(known) == len(costs) else None,
         cases=scores_of(scoring.gathered, scoring.kept, chosen, names),
+        held_out=_held_by_all(chosen),
     )
+
+
+def _held_by_all(chosen: Sequence[Candidate]) -> frozenset[str]:
+    """The cases that each of some candidates held out."""
+    return frozenset.intersection(*(frozenset(candidate.holders) for candidate in chosen))
 
 
 def _spread(scoring: _Scoring, candidate: Candidate) -> FoldSpread:

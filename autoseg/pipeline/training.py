@@ -11,6 +11,7 @@ from autoseg.core.annotation import left_out
 from autoseg.core.dataset import Dataset
 from autoseg.core.metrics import Report
 from autoseg.core.progress import Progress, silent
+from autoseg.core.words import flags
 from autoseg.errors import AutosegError, InterruptedRunError, WorkspaceError
 from autoseg.io import artifacts
 from autoseg.io.fold_folder import FoldFolder
@@ -158,9 +159,10 @@ def check_trained(folder: FoldFolder) -> None:
         WorkspaceError: if it has not.
     """
     if not folder.is_finished:
+        named = flags(plan=folder.plan, run=folder.run)
         raise WorkspaceError(
             f"{folder.configuration} {folder.fold} is not trained yet",
-            remedy=f"run: autoseg train {folder.configuration} {folder.fold}",
+            remedy=f"run: autoseg train {folder.configuration} {folder.fold}{named}",
         )
 
 

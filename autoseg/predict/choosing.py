@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoseg.core.metrics import Report
 from autoseg.core.selection import CleanUp, Selection
+from autoseg.core.words import flags
 from autoseg.errors import ArtifactError, WorkspaceError, unknown_name
 from autoseg.io import artifacts
 from autoseg.io.selected import outdated
@@ -169,12 +170,8 @@ def fast_cost(task: TaskFolder, one: Candidate) -> str:
         return f"Dice {fast:.3f} on the cases {one.folds[0]} held out; without, they are not scored"
     if one.folds[0] == EVERYTHING:
         return "what it costs is not known: no cases were held out"
-    flags = "".join(
-        f" --{kind} {name}"
-        for kind, name in (("plan", one.plan), ("run", one.run))
-        if name != "default"
-    )
-    command = f"autoseg validate {one.configuration} {one.folds[0]} --fast{flags}"
+    named = flags(plan=one.plan, run=one.run)
+    command = f"autoseg validate {one.configuration} {one.folds[0]} --fast{named}"
     return f"what it costs is not measured yet; run: {command}"
 
 

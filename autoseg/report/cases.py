@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 from autoseg.core.measures import MEASURES
@@ -19,6 +18,8 @@ from autoseg.report.tables import Cell, Column, Entry, table
 MOST_TABLE_BYTES = 1_000_000
 MOST_DATA_BYTES = 900_000
 
+_MEAN = "mean of structures"
+_ABSOLUTE_MEAN = "mean of structures, absolute"
 _BYTES_PER_CELL = 16
 _BYTES_PER_ROW = 120
 _BYTES_PER_NUMBER = 7
@@ -95,7 +96,7 @@ def _columns(report: Report, *, has_groups: bool) -> list[Column]:
         Column(title="case", kind="text"),
         Column(title="fold", kind="text"),
         *patient,
-        Column(title="mean of structures", key="score"),
+        Column(title=_MEAN, key="score"),
         *(Column(title=name, key="score") for name in report.structures),
     ]
 
@@ -116,9 +117,10 @@ def _score(case: CaseScores, structure: str) -> Entry:
 
 
 def _values(metrics: list[str], rows: list[Row], report: Report) -> Mapping[str, Any]:
-    """For the script: by metric the digits it is shown with, and a row of numbers per case."""
+    """For the script: by metric its digits, what its mean is of, and a row of numbers per case."""
     return {
         metric: {
+            "mean": _ABSOLUTE_MEAN if MEASURES[metric].best == "zero" else _MEAN,
             "digits": 0 if metric == "false_lesions" else 2 if MEASURES[metric].unit else 3,
             "rows": [_numbers(case, metric, report) for _, case in rows],
         }
@@ -129,5 +131,5 @@ def _values(metrics: list[str], rows: list[Row], report: Report) -> Mapping[str,
 def _numbers(case: CaseScores, metric: str, report: Report) -> list[float | None]:
     values = [case.value(metric, structure) for structure in report.structures]
     defined = [value for value in values if value is not None]
-    mean = fmean(defined) if defined else None
+    mean = MEASURES[metric].mean(defined) if defined else None
     return [None if value is None else float(f"{value:.4g}") for value in (mean, *values)]

@@ -96,11 +96,13 @@ class Material:
         fingerprint: what was measured.
         splits: its folds.
         plan: the plan.
+        plan_name: its name.
         problems: what is wrong with the data.
         trained: every configuration and run of the plan whose training began.
         chosen: the one of them whose cases are shown; None if none was scored.
         why: why it was chosen, in a few words.
         selection: what ``autoseg select`` decided, if it did.
+        outdated: what has happened to the models since, in a line; None if nothing has.
         shown: best, median and worst cases of the chosen one.
         version: of autoseg.
         made_on: date, as it is written.
@@ -110,11 +112,13 @@ class Material:
     fingerprint: Fingerprint
     splits: Splits | None
     plan: Plan
+    plan_name: str
     problems: tuple[Problem, ...]
     trained: tuple[Trained, ...]
     chosen: Trained | None
     why: str
     selection: Selection | None
+    outdated: str | None
     shown: tuple[ShownCase, ...]
     version: str
     made_on: str

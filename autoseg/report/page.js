@@ -87,6 +87,8 @@ if (scores && select) {
   const heads = Array.from(scores.tHead.rows[0].cells);
   const columns = heads.flatMap((head, number) => (head.dataset.key === "score" ? [number] : []));
   const rows = Array.from(scores.tBodies[0].rows);
+  const mean = heads[columns[0]].querySelector("button");
+  const meanOfDice = mean.textContent;
   const dice = rows.map((row) => columns.map((column) => row.cells[column].textContent));
   const known = dice.map((texts) => texts.map((text) => text !== "n.a."));
 
@@ -97,6 +99,7 @@ if (scores && select) {
   };
   select.addEventListener("change", () => {
     const metric = metrics[select.value];
+    mean.textContent = metric ? metric.mean : meanOfDice;
     rows.forEach((row, number) => {
       columns.forEach((column, place) => {
         if (!known[number][place]) return;

@@ -142,7 +142,8 @@ def _summary(material: Material) -> list[Content]:
 def _state(material: Material) -> str:
     if not material.trained:
         return "planned, not trained yet"
-    return "training has begun, no held-out case is scored yet"
+    lack = "held-out case is scored" if material.selection is None else "case has scores to show"
+    return f"training has begun, no {lack} yet"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from autoseg.core.measures import MEASURES, of_structures
 from autoseg.core.metrics import Report, Summary
-from autoseg.core.words import counted
+from autoseg.core.words import counted, flags
 from autoseg.io.workspace import EVERYTHING
 from autoseg.report.charts import Mean, Strip, means, strips
 from autoseg.report.elements import Content, Element, element
@@ -27,7 +27,7 @@ def scores_section(material: Material) -> Element:
     """How good the models are on cases they were not trained on."""
     chosen = material.chosen
     if chosen is None or chosen.pooled is None:
-        return section("scores", "Scores", _without(material))
+        return section("scores", "Scores", _selection(material), _without(material))
     others = [model for model in material.scored if model is not chosen][: MOST_MODELS - 1]
     return section(
         "scores",
@@ -52,27 +52,33 @@ def scores_section(material: Material) -> Element:
 
 
 def _without(material: Material) -> Element:
+    # What select compares leaves no scores case by case.
+    lack = "held-out case is scored" if material.selection is None else "case has scores to show"
     for trained in material.trained:
         for fold in trained.folds:
             if fold.fold == EVERYTHING:
                 continue
-            run = "" if trained.run == "default" else f" --run {trained.run}"
             verb = "validate" if fold.is_finished else "train"
-            words = f"autoseg {verb} {trained.configuration} {fold.fold}{run}"
+            named = flags(plan=material.plan_name, run=trained.run)
+            words = f"autoseg {verb} {trained.configuration} {fold.fold}{named}"
             what = "scores it" if fold.is_finished else "goes on and scores it at the end"
-            return paragraph("No held-out case is scored yet. ", command(words), f" {what}.")
+            return paragraph(f"No {lack} yet. ", command(words), f" {what}.")
     only = "A model of all cases has none left to be scored on. " if material.trained else ""
     return paragraph(f"{only}Scores come with the first trained fold, which is scored at its end.")
 
 
-def _selection(material: Material) -> Element | None:
+def _selection(material: Material) -> Sequence[Element] | Element | None:
+    """What was selected, in its words; before them what has happened since."""
     selection = material.selection
     if selection is None:
         several = len(material.scored) > 1
         hint = " decides between these models and their ensembles."
         return paragraph(command("autoseg select"), hint, kind="note") if several else None
     lines = [line for line in selection.summary.split("\n") if line.strip()]
-    return element("blockquote", [paragraph(line) for line in lines]) if lines else None
+    found = [element("blockquote", [paragraph(line) for line in lines])] if lines else []
+    if material.outdated is not None:
+        found.insert(0, paragraph(f"{material.outdated[0].upper()}{material.outdated[1:]}."))
+    return found
 
 
 def _of_what(chosen: Trained, why: str) -> str:

@@ -21,6 +21,7 @@ from autoseg.figures.cases import CasePicture
 from autoseg.figures.layers import SliceLayers, draw_layers
 from autoseg.io import artifacts, atomic
 from autoseg.io.predict_inputs import label_files
+from autoseg.io.selected import outdated
 from autoseg.io.task import load_dataset, load_fingerprint, load_plan, load_splits
 from autoseg.io.workspace import TaskFolder
 from autoseg.report.choice import ChosenCase, cases_to_show, choose
@@ -62,11 +63,13 @@ def write_report(
         fingerprint=load_fingerprint(task),
         splits=load_splits(task) if task.splits_file.is_file() else None,
         plan=load_plan(task, plan_name),
+        plan_name=plan_name,
         problems=tuple(problems),
         trained=tuple(trained),
         chosen=chosen,
         why=why,
         selection=selection,
+        outdated=None if selection is None else outdated(task, selection),
         shown=() if chosen is None else _shown(task, plan_name, dataset, chosen, progress),
         version=version("autoseg"),
         made_on=date.today().isoformat(),

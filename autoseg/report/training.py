@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autoseg.core.words import duration
+from autoseg.core.words import duration, flags
 from autoseg.report.charts import Curve, curves, thinned
 from autoseg.report.elements import Content, Element, element
 from autoseg.report.material import Material, Trained, TrainedFold
@@ -26,7 +26,7 @@ def training_section(material: Material) -> Element:
             "Training",
             paragraph(
                 "Nothing is trained yet. ",
-                command(f"autoseg train {usual} fold0"),
+                command(f"autoseg train {usual} fold0{flags(plan=material.plan_name)}"),
                 " trains one fold; curves and scores are then part of this report.",
             ),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from autoseg.core.dataset import Split
 from autoseg.core.labels import LabelSpace
-from autoseg.core.words import counted
+from autoseg.core.words import counted, flags
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import atomic, bundle
 from autoseg.io.case_store import CaseStore
@@ -265,9 +265,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _command(name: str, folder: FoldFolder, fold: str) -> str:
-    plan = "" if folder.plan == "default" else f" --plan {folder.plan}"
-    run = "" if folder.run == USUAL_RUN else f" --run {folder.run}"
-    return f"autoseg {name} {folder.configuration} {fold}{plan}{run}"
+    return f"autoseg {name} {folder.configuration} {fold}{flags(plan=folder.plan, run=folder.run)}"
 
 
 def _some(cases: Sequence[str]) -> str:

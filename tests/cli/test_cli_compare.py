@@ -69,6 +69,40 @@ def test_all_numbers_are_written_as_json_without_nan(here):
     assert found["ranks"][0]["mean_ranks"] == {"one": 2.0, "right": 1.0}
 
 
+def test_the_mean_of_volume_errors_is_said_to_be_of_absolute_ones(here):
+    called = compare("one", "right", "references", "--metrics", "dice,volume_error_ml")
+    assert_done(called)
+    lines = [line for line in called.out.splitlines() if "(mean" in line]
+    assert [line.split("  ")[0] for line in lines] == ["Dice", "volume error ml"]
+    assert "(mean, absolute)" in lines[1]
+    assert "absolute" not in lines[0]
+
+
+def test_all_metrics_leave_out_those_of_whole_label_maps_and_say_so(here):
+    called = compare("one", "right", "references", "--metrics", "all", "-o", "c.json")
+    assert called.out.splitlines()[0] == (
+        "not compared: pixel_accuracy, pixel_error, weighted_jaccard (of whole label maps)"
+    )
+    left_out = json.loads((here / "c.json").read_text())["left_out"]
+    assert left_out["pixel_error"] == "of whole label maps"
+
+
+def test_scores_are_compared_as_they_were_measured_and_what_does_not_fit_is_told(here):
+    files = [f"{name}/report.json" for name in ("one", "right")]
+    for name, tolerance in (("one", 1.3), ("right", 5)):
+        words = ("evaluate", name, "references", "--tolerance-mm", tolerance, "--workers", 0)
+        assert_done(call(*words))
+    assert_refused(compare(*files, "--tolerance-mm", 5), "--tolerance-mm: needs label maps")
+    usual = compare(*files)
+    assert_done(usual)
+    assert usual.out.startswith("not compared: nsd (measured at 1.3 mm and at 5 mm)\nA = ")
+    assert "HD95 mm" in usual.out
+    assert_refused(compare(*files, "--metrics", "dice,nsd"), "nsd cannot be compared", "1.3 mm")
+    named = compare(*files, "--metrics", "dice,hd95")
+    assert_done(named)
+    assert "not compared" not in named.out
+
+
 def test_three_folders_get_ranks(here):
     called = compare("two", "one", "right", "references", "--metrics", "dice")
     assert_done(called)
@@ -146,6 +180,10 @@ def test_folders_of_the_same_name_are_told_apart_by_their_paths(here):
         (
             ("one", "two", "references", "--metrics", "pixel_error"),
             ("--metrics pixel_error", "whole label maps are not compared", "dice"),
+        ),
+        (
+            ("one", "two", "references", "--metrics", "dice,pixel_accuracy"),
+            ("--metrics pixel_accuracy: scores of whole", "write for example --metrics dice"),
         ),
         (("one", "two", "references", "--tolerance-mm", "-2"), ("--tolerance-mm -2",)),
     ],

@@ -224,6 +224,11 @@ def test_validating_what_is_not_trained_names_the_command(here):
     assert_refused(called, "2d fold1 is not trained yet", "run: autoseg train 2d fold1")
 
 
+def test_the_command_that_trains_it_names_the_run(here):
+    called = call("validate", "2d", "fold1", "--run", "long", *ON_CPU)
+    assert_refused(called, "run: autoseg train 2d fold1 --run long")
+
+
 def test_a_model_of_everything_has_nothing_to_validate_on(here):
     called = call("validate", "2d", "everything", *ON_CPU)
     assert_refused(called, "no held-out cases", "autoseg evaluate")

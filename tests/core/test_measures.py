@@ -1,6 +1,13 @@
 import pytest
 
-from autoseg.core.measures import MEASURES, USUAL, groups_of, of_structures, parse_metrics
+from autoseg.core.measures import (
+    MEASURES,
+    USUAL,
+    are_named,
+    groups_of,
+    of_structures,
+    parse_metrics,
+)
 from autoseg.core.metrics import CaseScores, Scores
 from autoseg.errors import UnknownNameError
 
@@ -26,6 +33,11 @@ def test_an_unknown_metric_lists_the_right_ones(text):
     message = str(caught.value)
     assert message.startswith("--metrics: no metric named 'hd59'; did you mean 'hd95'?")
     assert all(name in message for name in MEASURES)
+
+
+def test_metrics_are_named_one_by_one_or_not():
+    assert are_named("dice, hd95")
+    assert not any(map(are_named, (None, "all", "dice, All")))
 
 
 def test_no_metric_at_all_is_refused():

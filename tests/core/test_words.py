@@ -1,6 +1,12 @@
 import pytest
 
-from autoseg.core.words import counted, duration, size_in_words
+from autoseg.core.words import counted, duration, flags, size_in_words
+
+
+def test_commands_name_the_plan_and_the_run_that_are_not_the_default():
+    assert flags() == flags(plan="default", run="default") == ""
+    assert flags(plan="small", run="default") == " --plan small"
+    assert flags(plan="small", run="two words") == " --plan small --run 'two words'"
 
 
 def test_one_thing_is_singular_and_none_or_more_are_plural():

@@ -66,6 +66,8 @@ def test_a_gain_within_noise_is_not_accepted():
     rules = [effect.rule for effect in choose_clean_up(cases(mixed, voxel_ml=None), ORGAN)]
     assert rules == []
     assert choose_clean_up(cases([organ(speck=5)]), ORGAN) == ()  # one patient
+    nothing = (np.zeros(SHAPE, dtype=np.int16),) * 2
+    assert choose_clean_up(cases([organ(speck=5), *7 * [nothing]]), ORGAN) == ()  # one scored
 
 
 def test_an_invented_structure_that_goes_is_a_gain():

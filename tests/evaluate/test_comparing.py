@@ -111,6 +111,23 @@ def test_the_mean_over_structures_is_taken_case_by_case():
     assert (pair.n, pair.p_holm) == (2, None)
 
 
+def test_volume_errors_of_two_structures_do_not_cancel_in_the_mean():
+    def volumes(*rows):
+        names = ("a", "b")
+        return report([tuple(found(0.5, volume_error_ml=e) for e in row) for row in rows], names)
+
+    first = volumes(*[(0.2, -0.2 - 0.01 * n) for n in range(7)])
+    second = volumes(*[(0.04, 0.04)] * 7)
+    reports = {"one": first, "two": second}
+    pair = one(reports, "volume_error_ml", structure=None)
+    assert (pair.first_mean, pair.second_mean) == pytest.approx((0.2 + 0.03 / 2, 0.04))
+    assert (pair.wins, pair.ties, pair.losses) == (7, 0, 0)
+    assert pair.difference == pytest.approx(0.04 - 0.2 - 0.03 / 2)
+    assert pair.interval[1] < 0
+    signed = one(reports, "volume_error_ml", structure="b")
+    assert (signed.first_mean, signed.second_mean) == pytest.approx((-0.23, 0.04))
+
+
 def test_a_structure_that_was_not_annotated_is_not_compared():
     first, second = dices(0.1, 0.2), dices(0.3, 0.4)
     bare = second.cases[0].model_copy(update={"structures": {}})

@@ -307,5 +307,45 @@ def test_scores_that_share_nothing_are_not_compared(tmp_path, summary):
     artifacts.save(tmp_path / "report.json", report_of(case, structures=("1", "2")))
     with pytest.raises(AutosegError, match="the files share no case"):
         compare_scores([summary, tmp_path / "report.json"], ("dice",))
-    with pytest.raises(AutosegError, match="the files share none of hd95"):
+    two = CaseScores(name="a", structures={"1": counts(1, 0, 0), "2": counts(1, 0, 0)})
+    artifacts.save(tmp_path / "report.json", report_of(two, structures=("1", "2")))
+    with pytest.raises(AutosegError, match=r"hd95 cannot be compared \(not in .*summary\.json"):
         compare_scores([summary, tmp_path / "report.json"], ("hd95",))
+
+
+MEASURED = ("dice", "nsd", "hd95")
+
+
+def two_reports(tmp_path, **of_second):
+    """Reports of one case that differ in how it was measured."""
+    case = CaseScores(name="a", structures={"1": counts(1, 0, 1)})
+    first = report_of(case, structures=("1",)).model_copy(
+        update={"metrics": MEASURED, "tolerance": 1.3}
+    )
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file, report in zip(files, (first, first.model_copy(update=of_second)), strict=True):
+        artifacts.save(file, report)
+    return files
+
+
+def test_what_was_measured_in_other_ways_is_left_out_with_the_reason(tmp_path):
+    other = compare_scores(two_reports(tmp_path, tolerance=5.0), MEASURED)
+    assert other.metrics == ("dice", "hd95")
+    assert other.left_out == {"nsd": "measured at 1.3 mm and at 5 mm"}
+    assert other.tolerance is None
+    pixels = compare_scores(two_reports(tmp_path, length_unit="pixels"), MEASURED)
+    assert pixels.metrics == ("dice",)
+    assert pixels.left_out == dict.fromkeys(("nsd", "hd95"), "measured in mm and in pixels")
+    fewer = compare_scores(two_reports(tmp_path, metrics=("dice", "nsd")), MEASURED)
+    assert fewer.left_out == {"hd95": f"not in {tmp_path / 'two.json'}"}
+    assert compare_scores(two_reports(tmp_path), MEASURED).left_out == {}
+
+
+def test_a_metric_that_is_needed_and_cannot_be_compared_is_an_error(tmp_path):
+    files = two_reports(tmp_path, tolerance=5.0)
+    with pytest.raises(AutosegError) as caught:
+        compare_scores(files, MEASURED, are_needed=True)
+    assert str(caught.value) == (
+        "--metrics: nsd cannot be compared (measured at 1.3 mm and at 5 mm); write --metrics "
+        "dice,hd95, or score the label maps: autoseg compare A B REFERENCES"
+    )

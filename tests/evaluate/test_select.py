@@ -28,19 +28,22 @@ def case(name: str, *dice: float | None, group: str | None = None) -> CaseScores
     return CaseScores(name=name, structures=structures, group=group)
 
 
-def contender(*names: str, dice, networks=5, operations=1.0, groups=None) -> Contender:
-    """A model whose Dice of structure ``a`` is given for every case."""
+def contender(
+    *names: str, dice, networks=5, operations=1.0, groups=None, more=(), run="default"
+) -> Contender:
+    """A model whose Dice of structure ``a`` is given for every case; it held out ``more``."""
     cases = tuple(
         case(f"case_{n:02d}", d, group=None if groups is None else groups[n])
         for n, d in enumerate(dice)
     )
     return Contender(
         groups=tuple(
-            Group(plan="default", configuration=n, run="default", folds=("fold0",)) for n in names
+            Group(plan="default", configuration=n, run=run, folds=("fold0",)) for n in names
         ),
         num_networks=networks,
         operations=operations,
         cases=cases,
+        held_out=frozenset(c.name for c in cases) | set(more),
     )
 
 
@@ -77,7 +80,7 @@ def test_within_noise_the_simpler_model_is_selected_and_the_best_is_named():
     words = in_words([best, other], 8, 8)
     assert words.startswith("2d is selected, with a mean Dice of 0.701 over 8 held-out cases. 2d +")
     assert "has the highest of 2 models, 0.706, but the gain of 0.005 is within noise" in words
-    assert words.endswith("and 2d is the simplest that is.")
+    assert words.endswith("and 2d is simpler.")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,77 @@ def test_of_several_within_noise_the_simplest_is_selected():
     )
     reasons = {s.name: s.reason for s in rank([nearer, near, wild], ["a"])}
     assert reasons["2d + low"] == "within noise of the highest Dice, but not the simplest"
+
+
+OTHER_FOLDS = ("case_08", "case_09", "case_10")
+
+
+def test_a_trial_of_one_fold_does_not_displace_a_cross_validation_it_equals():
+    trial = contender("3d", dice=LOW, run="quick")
+    full = contender("3d", dice=LOW, more=OTHER_FOLDS)
+    best, other = rank([trial, full], ["a"])
+    assert (best.name, best.is_selected, best.reason) == ("3d", True, "selected: the highest Dice")
+    assert other.reason == "within noise of the highest Dice, but scored on fewer cases"
+    assert "3d (run quick) follows with 0.701, within noise of it, but scored on fewer cases" in (
+        in_words([best, other], 8, 8)
+    )
+
+
+def test_within_noise_a_trial_gives_way_even_where_it_is_best_and_cheaper():
+    trial = contender("2d", dice=MIXED, networks=1)
+    full = contender("cascade", dice=LOW, networks=2, more=OTHER_FOLDS)
+    best, other = rank([trial, full], ["a"])
+    assert best.name == "2d"
+    assert best.reason == (
+        "the highest Dice, but within noise of cascade, which is scored on more cases"
+    )
+    assert (other.is_selected, other.reason) == (
+        True,
+        "selected: within noise of the highest Dice, and scored on more cases",
+    )
+    words = in_words([best, other], 8, 8)
+    assert words.endswith("and cascade is scored on more cases.")
+    assert "is within noise (95% interval" in words
+
+
+def test_within_noise_no_trial_is_taken_for_being_simpler():
+    trial = contender("2d", dice=[d - 0.001 * (-1) ** n for n, d in enumerate(HIGH)])
+    both = contender("3d", "low", dice=HIGH, networks=10, more=OTHER_FOLDS)
+    best, other = rank([trial, both], ["a"])
+    assert (best.name, best.is_selected) == ("3d + low", True)
+    assert other.reason == "within noise of the highest Dice, but scored on fewer cases"
+
+
+def test_beyond_noise_a_trial_wins():
+    trial, full = contender("3d", dice=HIGH), contender("2d", dice=LOW, more=OTHER_FOLDS)
+    best, other = rank([full, trial], ["a"])
+    assert (best.name, best.reason) == ("3d", "selected: the highest Dice")
+    assert other.reason == "worse, beyond noise"
+
+
+def test_one_patient_is_not_enough_for_a_trial_to_win():
+    trial = contender("3d", dice=[0.9])
+    full = contender("2d", dice=[0.8], more=OTHER_FOLDS)
+    best, other = rank([full, trial], ["a"])
+    assert best.reason == (
+        "the highest Dice, but with one patient not to be told from 2d, which is scored on more "
+        "cases"
+    )
+    assert (other.is_selected, other.reason) == (
+        True,
+        "selected: with one patient not to be told from the highest Dice, and scored on more cases",
+    )
+    words = in_words([best, other], 1, 1)
+    assert "the gain of 0.100 is more than one patient can tell, and 2d is scored on" in words
+    without = contender("2d", dice=[0.8])
+    assert rank([without, trial], ["a"])[0].is_selected  # as many cases: the highest Dice
+
+
+def test_models_that_cost_the_same_are_not_called_simpler_for_their_names():
+    nearly = [d + 0.001 * (-1) ** n for n, d in enumerate(HIGH)]
+    best, other = rank([contender("3d", dice=HIGH[:-1]), contender("2d", dice=nearly[:-1])], ["a"])
+    assert (best.name, best.reason) == ("2d", "selected: the highest Dice")
+    assert other.reason == "within noise of the highest Dice, but no simpler"
 
 
 def test_a_structure_that_is_absent_everywhere_does_not_poison_the_mean():
@@ -171,6 +245,18 @@ def test_patients_are_drawn_and_not_cases():
     assert high == pytest.approx(0.08)  # only patient b was drawn
 
 
+def test_patients_without_a_score_on_both_sides_tell_no_noise():
+    flat = contender("2d", dice=[0.80] + 7 * [None])
+    full = contender("3d", dice=[0.81] + 7 * [None], operations=9.0)
+    best, other = rank([flat, full], ["a"])
+    assert (best.name, best.is_selected) == ("3d", True)
+    assert (other.interval, other.reason) == (None, "worse")
+    assert "one patient cannot tell by how much" in in_words([best, other], 8, 8)
+    one_each = contender("2d", dice=[0.8, None]), contender("3d", dice=[None, 0.9])
+    columns = [dice_columns(c.cases, ["a"]) for c in one_each]
+    assert gain_interval(*columns, one_each[0].cases) is None
+
+
 def test_models_without_any_score_leave_the_simplest_and_say_so():
     both, flat = contender("2d", "3d", dice=[None]), contender("2d", dice=[None])
     standings = rank([both, flat], ["a"])
@@ -193,7 +279,7 @@ def test_the_only_model_and_a_clear_winner_are_said_in_words():
         "cases; 2d follows with 0.701, worse beyond noise (95% interval +0.09"
     )
     equal = in_words(rank([contender("3d", dice=LOW, networks=9), flat], ["a"]), 8, 8)
-    assert "3d follows with 0.701, within noise of it, but no simpler" in equal
+    assert "3d follows with 0.701, within noise of it, but not the simplest" in equal
 
 
 def test_candidates_are_compared_on_the_cases_they_share():

@@ -100,6 +100,16 @@ def test_several_cases_of_a_single_patient_have_no_interval():
     assert foreground_interval(same, ["a"]) is None
 
 
+def test_patients_without_a_score_count_for_no_interval():
+    found = [
+        CaseScores(name=str(i), structures={"a": scores(d)})
+        for i, d in enumerate((0.5, None, None, None))
+    ]
+    assert foreground_interval(found, ["a"]) is None
+    again = CaseScores(name="4", structures={"a": scores(0.7)})
+    assert foreground_interval([*found, again], ["a"]) == pytest.approx((0.5, 0.7))
+
+
 def test_patients_are_drawn_with_all_their_cases():
     values = np.array([[1.0], [1.0], [1.0], [0.0]])
     means = bootstrap_means(values, ["p", "p", "p", "q"], resamples=4000)[:, 0]

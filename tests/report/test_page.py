@@ -50,6 +50,33 @@ def test_a_fold_without_scores_says_how_to_score_it(is_finished, run, command):
     assert "No epoch is finished yet." in page.texts
 
 
+def test_commands_of_a_report_on_another_plan_name_it():
+    material = replace(made_up(), plan_name="small")
+    assert "autoseg train 3d_fullres fold0 --plan small" in read(material).texts
+    fold = TrainedFold(fold="fold0", history=[], is_finished=True)
+    trained = Trained(configuration="2d", run="slow", folds=(fold,), scores={}, pooled=None)
+    page = read(replace(material, trained=(trained,)))
+    assert "autoseg validate 2d fold0 --plan small --run slow" in page.texts
+
+
+def test_a_selection_is_shown_where_no_fold_has_scores_and_what_happened_since_before_it():
+    fold = TrainedFold(fold="fold0", history=[], is_finished=True)
+    trained = Trained(configuration="2d", run="default", folds=(fold,), scores={}, pooled=None)
+    group = Group(plan="default", configuration="2d", run="default", folds=("fold0",))
+    selection = Selection(groups=(group,), summary="2d is the only model.")
+    material = replace(made_up(), trained=(trained,), selection=selection)
+    page = read(material)
+    assert "2d is the only model." in page.texts
+    assert "No held-out case is scored yet" not in page.text
+    assert "no held-out case is scored yet" not in page.text
+    assert "No case has scores to show yet." in page.text
+    assert "training has begun, no case has scores to show yet" in page.text
+    assert "out of date" not in page.text
+    stale = "the selection is out of date: 2 folds trained since (a, ...); run: autoseg select"
+    texts = read(replace(material, outdated=stale)).texts
+    assert texts.index(f"T{stale[1:]}.") < texts.index("2d is the only model.")
+
+
 def test_a_model_of_all_cases_has_no_scores_and_cannot_have_any():
     fold = TrainedFold(fold="everything", history=history(3), is_finished=True)
     trained = Trained(configuration="2d", run="default", folds=(fold,), scores={}, pooled=None)
@@ -172,6 +199,17 @@ def test_every_case_has_its_scores_in_the_table_and_for_the_script():
     assert values["hd95"]["rows"][0] == pytest.approx([np.mean(hd95), *hd95], rel=1e-3)
     start = page.texts.index("Scores of 6 cases")
     assert f"{worst.mean_dice:.3f}" in page.texts[start : start + 30]
+
+
+def test_volume_errors_of_two_structures_do_not_cancel_in_the_table_of_cases():
+    material = with_scores(made_up(structures=("kidney", "tumour")))
+    values = json.loads(read(material).scripts[0])
+    volume = values["volume_error_ml"]
+    assert any(kidney * tumour < 0 for _, kidney, tumour in volume["rows"])
+    for mean, kidney, tumour in volume["rows"]:
+        assert mean == pytest.approx((abs(kidney) + abs(tumour)) / 2, rel=1e-3)
+    assert volume["mean"] == "mean of structures, absolute"
+    assert values["hd95"]["mean"] == "mean of structures"
 
 
 def test_means_come_with_their_intervals_and_failures_are_named():

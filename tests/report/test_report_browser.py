@@ -90,6 +90,12 @@ def test_another_metric_can_be_shown_and_sorted(browser):
     assert [float(v) for v in browser.run(COLUMN % 3)] == sorted(map(float, distances))
     browser.run(f"({choose})('dice')")
     assert sorted(browser.run(COLUMN % 3)) == sorted(dice)
+    title = f"document.querySelector('{head(2)}').textContent"
+    assert browser.run(title) == "mean of structures"
+    browser.run(f"({choose})('volume_error_ml')")
+    assert browser.run(title) == "mean of structures, absolute"
+    browser.run(f"({choose})('dice')")
+    assert browser.run(title) == "mean of structures"
 
 
 @pytest.mark.parametrize("layer", ["reference", "prediction", "errors"])

@@ -10,6 +10,7 @@ from autoseg.core.metrics import Report
 from autoseg.core.selection import Group, Selection
 from autoseg.errors import UnknownNameError
 from autoseg.io import artifacts
+from autoseg.io.stamps import stamp
 from autoseg.pipeline.reporting import pooled, problems_of, report_task
 from autoseg.report.stage import load_trained
 
@@ -115,6 +116,23 @@ def test_the_selection_is_in_it(toy, tmp_path):
     page = page_of(task, tmp_path)
     assert "The second run it is." in page.texts
     assert any(text.startswith("2d (second) (selected): ") for text in page.texts)
+
+
+def test_a_selection_that_is_out_of_date_is_said_to_be(toy, tmp_path):
+    task = trained_toy(toy, tmp_path, folds=("fold0",))
+    group = Group(plan="default", configuration="2d", run="default", folds=("fold0",))
+    weights = task.fold_folder("default", "2d", "default", "fold0").weights
+    seen = {"default/2d/default/fold0": stamp(weights)}
+    selection = Selection(groups=(group,), summary="The only run it is.", weights=seen)
+    artifacts.save(task.selection, selection)
+    assert "out of date" not in page_of(task, tmp_path).text
+    trained_toy(toy, tmp_path, folds=("fold0",), run="second")
+    texts = page_of(task, tmp_path).texts
+    told = (
+        "The selection is out of date: 1 fold trained since (default/2d/second/fold0); run: "
+        "autoseg select."
+    )
+    assert texts.index(told) < texts.index("The only run it is.")
 
 
 def test_folds_are_pooled_with_statistics_over_all_cases(trained):
