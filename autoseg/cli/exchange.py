@@ -20,7 +20,7 @@ from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
     from autoseg.exchange.nnunet_export import ForNnunet
-    from autoseg.exchange.nnunet_import import Import
+    from autoseg.exchange.nnunet_import import Import, Imported
     from autoseg.predict.choosing import Chosen
 
 
@@ -40,6 +40,15 @@ def import_models(
         str | None,
         typer.Option("-t", "--task", metavar="NAME", help="Task; named as the data by default."),
     ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(
+            "--splits",
+            metavar="FILE",
+            help="The splits_final.json the model was trained with: which cases folds without a "
+            "validation held out.",
+        ),
+    ] = None,
     workspace: WorkspaceOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -51,7 +60,12 @@ def import_models(
 
     with progress_bar("importing folds", quiet) as progress:
         imported = import_all(
-            find_workspace(workspace), source.expanduser(), task, plan_name, progress
+            find_workspace(workspace),
+            source.expanduser(),
+            task,
+            plan_name,
+            progress,
+            splits=None if splits is None else splits.expanduser(),
         )
     if not quiet:
         _print_import(imported)
@@ -65,12 +79,24 @@ def _print_import(imported: Import) -> None:
         again = ", imported before" if fold.was_there else ""
         typer.echo(
             f"  {where.configuration} {where.fold}: trainer {fold.trainer}, mirrored axes of "
-            f"the patch: {axes}{again}"
+            f"the patch: {axes}, {_held_out(fold)}{again}"
+        )
+    if any(fold.num_held_out is None for fold in imported.folds):
+        typer.echo(
+            "folds whose held-out cases are unknown can predict, but not be validated or selected; "
+            "--splits splits_final.json tells"
         )
     typer.echo("next: autoseg predict -i IN -o OUT")
     last = imported.folds[-1].folder
     name = f"{imported.task.name}/{last.plan}/{last.configuration}/{last.run}/{last.fold}"
     typer.echo(f"or:   autoseg plan TASK --from-model {name}")
+
+
+def _held_out(fold: Imported) -> str:
+    from autoseg.core.words import counted
+
+    known = fold.num_held_out
+    return "held-out cases unknown" if known is None else counted(known, "held-out case")
 
 
 def export(
