@@ -1,11 +1,13 @@
 """``import`` and ``plan --from-nnunet`` as a user writes them."""
 
 import json
+import shlex
 import shutil
 
 import pytest
 from commands import ON_CPU, assert_done, assert_refused, call, edit
 from peer_models import DESCRIBED, checkpoint, peer_weights, plans, write_model
+from random_models import finish_fold, score_fold, untrained_task
 
 from autoseg.io.nnunet_plans import read_plans
 
@@ -38,7 +40,7 @@ def test_what_was_imported_is_printed_and_predicts(here, toy):
         f"{NAME}: channels MRI, structures shell, core",
         f"  2d fold0: {TRAINED}, held-out cases unknown",
         UNKNOWN,
-        "next: autoseg predict -i IN -o OUT",
+        "next: autoseg predict -i IN -o OUT --plan nnUNetPlans -c 2d",
         f"or:   autoseg plan TASK --from-model {MODEL}",
     ]
     assert (
@@ -51,6 +53,61 @@ def test_what_was_imported_is_printed_and_predicts(here, toy):
     shutil.copy(toy.raw / "imagesTr" / "ball_00.nii.gz", image)
     assert_done(call("predict", "-i", "in", "-o", "out", *ON_CPU))
     assert (here / "out" / "ball.nii.gz").is_file()
+
+
+@pytest.fixture
+def beside_ours(here, toy):
+    """A workspace elsewhere whose task has a scored model of its own, and the images."""
+    task = untrained_task(toy, here / "some where")
+    finish_fold(task, "2d")
+    score_fold(task, "2d", "fold0", 0.9)
+    (here / "in").mkdir()
+    shutil.copy(toy.raw / "imagesTr" / "ball_00.nii.gz", here / "in" / "ball.nii.gz")
+    return task
+
+
+def printed(lead, done):
+    """The words of the command that a line of the output shows, for ``call``."""
+    (line,) = [line for line in done.out.splitlines() if line.startswith(lead)]
+    words = shlex.split(line.removeprefix(lead))
+    assert words[0] == "autoseg"
+    return [{"IN": "in", "OUT": "out"}.get(word, word) for word in words[1:]]
+
+
+def test_the_printed_command_predicts_with_what_was_imported(here, beside_ours):
+    place = ("-t", beside_ours.name, "-w", beside_ours.root.parent)
+    done = call("import", "results", *place)
+    assert_done(done)
+
+    predicted = call(*printed("next: ", done), *ON_CPU)
+
+    assert_done(predicted)
+    assert predicted.out.startswith("model: 2d fold0 plan nnUNetPlans: ")
+    theirs = beside_ours.fold_folder("nnUNetPlans", "2d", "default", "fold0").root
+    assert_done(call("predict", "-i", "in", "-o", "one", "-m", theirs, *ON_CPU))
+    images = [(here / name / "ball.nii.gz").read_bytes() for name in ("out", "one")]
+    assert images[0] == images[1]
+    any_plan = call("predict", "-i", "in", "-o", "any", "-w", place[3], *ON_CPU)
+    assert any_plan.out.startswith(
+        "model: 2d fold0 plan default: best held-out Dice, 0.900 "
+        "(others: 2d fold0 plan nnUNetPlans not scored)"
+    )
+
+
+def test_the_printed_command_names_the_run_where_there_are_several(here):
+    assert_done(call("import", "results", "-q"))
+    weights = peer_weights(
+        read_plans(here / "nnUNetPlans.json").configurations["2d"].network, 1, 3, seed=1
+    )
+    folds = {"fold_0": checkpoint(weights, trainer_name="nnUNetTrainer_5epochs")}
+    write_model(here / "short", plans(), folds=folds, trainer="nnUNetTrainer_5epochs")
+
+    short = call("import", "short")
+    again = call("import", "results")
+
+    flags = ["--plan", "nnUNetPlans", "-c", "2d", "--run"]
+    assert printed("next: ", short)[5:] == [*flags, "nnUNetTrainer_5epochs"]
+    assert printed("next: ", again)[5:] == [*flags, "default"]
 
 
 def test_names_of_task_and_plan_can_be_chosen(here):
