@@ -111,7 +111,7 @@ def export_for_nnunet(chosen: Chosen, folder: Path) -> ForNnunet:
     if others:
         raise AutosegError(
             "what predicts is an ensemble, a model folder of nnU-Net holds one configuration",
-            remedy="name one with -c and --run, and export each by itself",
+            remedy="name one with --plan, -c and --run, and export each by itself",
         )
     if is_model_file(bundles[0]):
         raise AutosegError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from autoseg.core.metrics import Report
 from autoseg.core.selection import CleanUp, Selection
 from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
-from autoseg.io import artifacts
+from autoseg.io import artifacts, bundle
 from autoseg.io.named_models import BUNDLE_NAME, bundles_at
 from autoseg.io.selected import outdated
 from autoseg.io.workspace import EVERYTHING, TaskFolder
@@ -203,6 +203,8 @@ def fast_cost(task: TaskFolder, one: Candidate) -> str:
         return f"Dice {fast:.3f} on the cases {one.folds[0]} held out; without, they are not scored"
     if one.folds[0] == EVERYTHING:
         return "what it costs is not known: no cases were held out"
+    if not bundle.load_model(task.fold_folder(*where).bundle).held_out:
+        return "what it costs is not known, nor which cases were held out"
     flags = "".join(
         f" --{kind} {name}"
         for kind, name in (("plan", one.plan), ("run", one.run))

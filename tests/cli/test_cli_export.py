@@ -128,7 +128,11 @@ def test_for_nnunet_goes_what_predict_would_choose(export, tmp_path):
 
 def test_what_nnunet_cannot_hold_is_refused(export, task, tmp_path):
     ensemble = export("--nnunet", tmp_path / "out", "-c", "2d,3d_fullres")
-    assert_refused(ensemble, "what predicts is an ensemble, a model folder of nnU-Net holds one")
+    assert_refused(
+        ensemble,
+        "what predicts is an ensemble, a model folder of nnU-Net holds one configuration; name one "
+        "with --plan, -c and --run, and export each by itself",
+    )
     file = tmp_path / "m.autoseg"
     assert export(file).code == 0
     assert_refused(

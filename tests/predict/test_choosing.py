@@ -6,7 +6,7 @@ from random_models import finish_fold, score_fold, untrained_task
 
 from autoseg.core.selection import CleanUp, Group, Selection
 from autoseg.errors import ArtifactError, AutosegError, UnknownNameError, WorkspaceError
-from autoseg.io import artifacts
+from autoseg.io import artifacts, bundle
 from autoseg.predict.choosing import ModelChoice, choose_model
 
 RULE = CleanUp(structure="core", largest_only=True)
@@ -195,6 +195,14 @@ def test_fast_with_a_model_on_all_cases_or_a_file_says_that_nothing_is_known(tas
     assert chosen.cost == "--fast: what it costs is not known: no cases were held out"
     alone = choose_model(None, ModelChoice(bundle=everything.root, fast=True))
     assert alone.cost == "--fast: what it costs is known in the model's own workspace only"
+
+
+def test_fast_names_no_command_that_would_be_refused(task):
+    fold = task.fold_folder("default", "2d", "default", "fold0")
+    model = bundle.load_model(fold.bundle)
+    bundle.save_model(fold.bundle, model.model_copy(update={"held_out": ()}))
+    chosen = choose_model(task, ModelChoice(configuration="2d", fast=True))
+    assert chosen.cost == "--fast: what it costs is not known, nor which cases were held out"
 
 
 def test_the_command_to_measure_names_another_run(task):
