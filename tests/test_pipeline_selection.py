@@ -296,6 +296,14 @@ def test_models_of_other_labels_are_left_out_and_said(task):
     assert outdated(task, selection) is None
 
 
+def test_folds_that_do_not_tell_what_they_held_out_are_left_out_and_said(task):
+    folder = task.fold_folder("default", FLAT, "default", "fold1")
+    model = bundle.load_model(folder.bundle)
+    bundle.save_model(folder.bundle, model.model_copy(update={"held_out": ()}))
+    notes = gather(task).notes
+    assert "2d fold1 is left out: it is not known which cases it held out" in notes
+
+
 def test_folds_of_another_plan_are_left_out_and_said(task):
     folder = task.fold_folder("default", FLAT, "default", "fold1")
     model = bundle.load_model(folder.bundle)

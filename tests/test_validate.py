@@ -6,7 +6,7 @@ import pytest
 from candidates import FIRST, FLAT, FULL, finish, task_of
 
 from autoseg.core.selection import CleanUp, Group, Selection
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io import artifacts
 from autoseg.io.task import load_dataset
 from autoseg.networks import precision
@@ -63,6 +63,17 @@ def test_scores_are_told_even_where_nothing_can_be_left_for_a_cascade(task, monk
     with pytest.raises(AutosegError, match="could not be predicted for 3d_cascade_fullres"):
         validate(task, request(), scored=told.append)
     assert [case.name for report in told for case in report.cases] == list(FIRST)
+
+
+def test_splits_are_not_asked_what_a_fold_held_out_that_does_not_tell(task):
+    finish(task, FLAT, "fold0", ())
+    with pytest.raises(WorkspaceError) as caught:
+        validate(task, request(FLAT))
+    assert str(caught.value) == (
+        f"{task.name} 2d fold0: it is not known which cases it held out; train it again; or score "
+        "it on images it has not seen: autoseg predict, then autoseg evaluate"
+    )
+    assert not task.predictions("default", FLAT, "default", "fold0").exists()
 
 
 def test_every_fold_can_be_validated_by_itself(task):

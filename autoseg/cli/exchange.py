@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,9 @@ from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
     from autoseg.exchange.nnunet_export import ForNnunet
-    from autoseg.exchange.nnunet_import import Import
+    from autoseg.exchange.nnunet_import import Import, Imported
+    from autoseg.io.fold_folder import FoldFolder
+    from autoseg.io.workspace import TaskFolder
     from autoseg.predict.choosing import Chosen
 
 
@@ -40,6 +43,15 @@ def import_models(
         str | None,
         typer.Option("-t", "--task", metavar="NAME", help="Task; named as the data by default."),
     ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(
+            "--splits",
+            metavar="FILE",
+            help="The splits_final.json the model was trained with: which cases folds without a "
+            "validation held out.",
+        ),
+    ] = None,
     workspace: WorkspaceOption = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -51,13 +63,18 @@ def import_models(
 
     with progress_bar("importing folds", quiet) as progress:
         imported = import_all(
-            find_workspace(workspace), source.expanduser(), task, plan_name, progress
+            find_workspace(workspace),
+            source.expanduser(),
+            task,
+            plan_name,
+            progress,
+            splits=None if splits is None else splits.expanduser(),
         )
     if not quiet:
-        _print_import(imported)
+        _print_import(imported, workspace)
 
 
-def _print_import(imported: Import) -> None:
+def _print_import(imported: Import, workspace: Path | None) -> None:
     channels, structures = ", ".join(imported.channels), ", ".join(imported.labels.names)
     typer.echo(f"{imported.task.name}: channels {channels}, structures {structures}")
     for fold in imported.folds:
@@ -65,12 +82,38 @@ def _print_import(imported: Import) -> None:
         again = ", imported before" if fold.was_there else ""
         typer.echo(
             f"  {where.configuration} {where.fold}: trainer {fold.trainer}, mirrored axes of "
-            f"the patch: {axes}{again}"
+            f"the patch: {axes}, {_held_out(fold)}{again}"
         )
-    typer.echo("next: autoseg predict -i IN -o OUT")
+    if any(fold.num_held_out is None for fold in imported.folds):
+        typer.echo(
+            "folds whose held-out cases are unknown can predict, but not be validated or selected; "
+            "--splits splits_final.json tells"
+        )
+    place = "" if workspace is None else f" -w {quote(str(workspace))}"
+    # The last one builds on all before it, if any does.
+    choices = [_choice(imported.task, fold.folder) for fold in reversed(imported.folds)]
+    for number, choice in enumerate(dict.fromkeys(choices)):
+        lead = "or:  " if number else "next:"
+        typer.echo(f"{lead} autoseg predict -i IN -o OUT {choice}{place}")
     last = imported.folds[-1].folder
     name = f"{imported.task.name}/{last.plan}/{last.configuration}/{last.run}/{last.fold}"
-    typer.echo(f"or:   autoseg plan TASK --from-model {name}")
+    typer.echo(f"or:   autoseg plan TASK --from-model {quote(name)}{place}")
+
+
+def _choice(task: TaskFolder, folder: FoldFolder) -> str:
+    """Options of predict that name a model, whatever else the task has."""
+    same = (folder.plan, folder.configuration)
+    runs = {one.run for one in task.fold_folders() if (one.plan, one.configuration) == same}
+    names = [("--plan", folder.plan), ("-c", folder.configuration)]
+    names += [("--run", folder.run)] if runs != {"default"} else []
+    return " ".join(f"{flag} {quote(name)}" for flag, name in names)
+
+
+def _held_out(fold: Imported) -> str:
+    from autoseg.core.words import counted
+
+    known = fold.num_held_out
+    return "held-out cases unknown" if known is None else counted(known, "held-out case")
 
 
 def export(
@@ -107,6 +150,9 @@ def export(
     folds: Annotated[
         str | None, typer.Option("-f", "--folds", metavar="0,1", help="As predict takes it.")
     ] = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="NAME", help="As predict takes it.")
+    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="As predict takes it.")
     ] = None,
@@ -127,7 +173,7 @@ def export(
     from autoseg.pipeline.exchange import find_for_export
     from autoseg.predict.choosing import ModelChoice
 
-    choice = ModelChoice(configuration=configuration, run=run, folds=fold_names(folds))
+    choice = ModelChoice(configuration=configuration, plan=plan, run=run, folds=fold_names(folds))
     chosen = find_for_export(model, find_workspace(workspace), task, choice)
     if nnunet is not None:
         _export_nnunet(chosen, nnunet.expanduser(), quiet)
@@ -170,7 +216,7 @@ def _export_file(chosen: Chosen, path: Path, quiet: bool) -> None:
     weights = sum(entry.name.endswith(".safetensors") for entry in opened.manifest.entries)
     size = size_in_words(path.stat().st_size)
     typer.echo(f"written: {path} ({size}, {counted(weights, 'network')}, hash {opened.identity})")
-    typer.echo(f"use it anywhere: autoseg predict -m {path.name} -i IN -o OUT")
+    typer.echo(f"use it anywhere: autoseg predict -m {quote(path.name)} -i IN -o OUT")
 
 
 def _export_onnx(chosen: Chosen, folder: Path, quiet: bool) -> None:
@@ -210,6 +256,7 @@ def _print_written(written: ForNnunet) -> None:
         reads = f" -prev_stage_predictions {previous}" if written.reads_previous[number] else ""
         folds = " ".join(written.folds[number])
         typer.echo(
-            f"  nnUNetv2_predict_from_modelfolder -i IN -o {output} -m {path} -f {folds}{reads}"
+            f"  nnUNetv2_predict_from_modelfolder -i IN -o {output} -m {quote(str(path))} "
+            f"-f {folds}{reads}"
         )
         previous = output

@@ -20,6 +20,7 @@ from autoseg.cli.options import (
     parse_bytes,
 )
 from autoseg.cli.prediction_options import (
+    AnyPlanOption,
     FastOption,
     NumPartsOption,
     PartOption,
@@ -55,9 +56,14 @@ def predict(
     model: Annotated[
         Path | None,
         typer.Option(
-            "-m", "--model", metavar="FILE", help="A bundle.json instead of a workspace's model."
+            "-m",
+            "--model",
+            metavar="PATH",
+            help="An exported file, a bundle.json, or a folder of folds, instead of a workspace's "
+            "model.",
         ),
     ] = None,
+    plan: AnyPlanOption = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="Any training run by default.")
     ] = None,
@@ -89,8 +95,9 @@ def predict(
 
     place = None if model is not None else find_place(workspace, task).task
     choice = ModelChoice(
-        bundle=model,
+        bundle=None if model is None else model.expanduser(),
         configuration=configuration,
+        plan=plan,
         run=run,
         folds=fold_names(folds),
         fast=fast,

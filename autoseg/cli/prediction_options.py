@@ -18,6 +18,9 @@ ProbabilitiesOption = Annotated[
         help="Write CASE.npz, too: numpy.load(FILE)[STRUCTURE] / 255 is a probability.",
     ),
 ]
+AnyPlanOption = Annotated[
+    str | None, typer.Option("--plan", metavar="NAME", help="Any plan by default.")
+]
 FastOption = Annotated[
     bool,
     typer.Option(

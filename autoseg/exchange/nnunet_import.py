@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,11 +34,12 @@ from autoseg.io.nnunet_model import (
     model_folders,
     read_checkpoint,
     read_model_folder,
+    read_splits,
 )
 from autoseg.io.nnunet_zip import unpacked
 from autoseg.io.task import load_dataset
 from autoseg.io.torch_file import TorchFile
-from autoseg.io.workspace import TaskFolder, Workspace
+from autoseg.io.workspace import EVERYTHING, TaskFolder, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +55,14 @@ class Imported:
         mirror_axes: axes of the patch that predictions mirror.
         trainer: name of nnU-Net's trainer.
         was_there: whether the very same fold had been imported before.
+        num_held_out: how many cases it held out; None where that is not known.
     """
 
     folder: FoldFolder
     mirror_axes: tuple[int, ...]
     trainer: str
     was_there: bool
+    num_held_out: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ def import_models(
     task_name: str | None = None,
     plan_name: str | None = None,
     progress: Progress = silent,
+    splits: Path | None = None,
 ) -> Import:
     """Make models of a task of what nnU-Net trained.
 
@@ -95,6 +99,8 @@ def import_models(
         task_name: the task's name; None for the data set's.
         plan_name: the plan's name; None for nnU-Net's.
         progress: called after each fold.
+        splits: nnU-Net's ``splits_final.json``, which tells what folds held out that were not
+            validated; None if that is to stay unknown.
 
     Returns:
         What was imported; the task is the current one from now on.
@@ -103,8 +109,10 @@ def import_models(
         AutosegError: if there is no such model, it is damaged or hostile, needs what autoseg
             does not have, or something else has its place. Folds before it stay imported.
     """
+    held_out = {} if splits is None else read_splits(splits)
     with _folder_of(source) as folder:
         models = [read_model_folder(path) for path in _with_previous(folder, source)]
+        models = [_with_held_out(model, held_out) for model in models]
         models = sorted(models, key=_is_cascade)
         first = models[0]
         if any((m.channels, m.labels) != (first.channels, first.labels) for m in models):
@@ -157,6 +165,14 @@ def _with_previous(folder: Path, source: Path) -> list[Path]:
         return found
     beside = folder.resolve().with_name(f"{trainer}__{plans}__{planned.previous}")
     return model_folders(beside) + found if beside.is_dir() else found
+
+
+def _with_held_out(model: PeerModel, held_out: Mapping[str, tuple[str, ...]]) -> PeerModel:
+    """A model that knows what its folds held out; what their validation says counts more."""
+    folds = (
+        replace(fold, held_out=fold.held_out or held_out.get(fold.name, ())) for fold in model.folds
+    )
+    return replace(model, folds=tuple(folds))
 
 
 def _is_cascade(model: PeerModel) -> bool:
@@ -244,11 +260,13 @@ def _import_fold(task: TaskFolder, peer: PeerModel, fold: PeerFold, plan: Plan) 
     folder = task.fold_folder(plan.name, checkpoint.configuration, run, fold.name)
     if path.name != CHECKPOINTS[0]:
         logger.warning("%s %s: the weights are of %s", folder.configuration, fold.name, path.name)
+    was_there = not _save(task, folder, model, weights)
     return Imported(
         folder=folder,
         mirror_axes=model.training.mirror_axes,
         trainer=trainer,
-        was_there=not _save(task, folder, model, weights),
+        was_there=was_there,
+        num_held_out=_num_held_out(folder),
     )
 
 
@@ -264,6 +282,7 @@ def _save(
         AutosegError: if another fold is there.
     """
     if folder.is_finished and _is_same(bundle.load_weights(folder.weights), weights):
+        _learn_held_out(folder, model)
         return False
     if folder.root.exists() and (folder.is_finished or folder.resume.exists()):
         raise AutosegError(
@@ -275,6 +294,18 @@ def _save(
     bundle.save_weights(folder.weights, weights)
     bundle.save_model(folder.bundle, model.model_copy(update={"previous": previous}))
     return True
+
+
+def _num_held_out(folder: FoldFolder) -> int | None:
+    known = len(bundle.load_model(folder.bundle).held_out)
+    return known if known or folder.fold == EVERYTHING else None
+
+
+def _learn_held_out(folder: FoldFolder, model: Model) -> None:
+    """Note what a fold held out that was imported when that was not known."""
+    known = bundle.load_model(folder.bundle)
+    if model.held_out and not known.held_out:
+        bundle.save_model(folder.bundle, known.model_copy(update={"held_out": model.held_out}))
 
 
 def _is_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -95,6 +95,21 @@ def locate_folds(text: str, workspace: Workspace, cwd: Path = Path()) -> list[Pa
     return _folds_in(one.parent.parent)
 
 
+def bundles_at(place: Path) -> tuple[Path, ...]:
+    """The model files a path leads to.
+
+    Args:
+        place: a model file, the folder of a ``bundle.json``, or a folder of finished folds.
+
+    Returns:
+        The file, or those of the folds, sorted; none if there is no model.
+    """
+    if place.is_file():
+        return (place,)
+    one = place / BUNDLE_NAME
+    return (one,) if one.is_file() else tuple(_folds_in(place))
+
+
 def _folds_in(folder: Path) -> list[Path]:
     """Model files of the finished folds of a run, given its folder."""
     places = (path.parent for path in sorted(folder.glob(f"*/{BUNDLE_NAME}")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,37 @@ def _held_out(folder: Path, ending: str) -> tuple[str, ...]:
     files = [row.get("prediction_file") for row in rows or () if isinstance(row, dict)]
     names = {str(file).replace("\\", "/").rpartition("/")[2] for file in files if file}
     return tuple(sorted(name.removesuffix(ending) for name in names))
+
+
+def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read which cases each fold of nnU-Net held out.
+
+    Args:
+        path: a ``splits_final.json``.
+
+    Returns:
+        Names of cases by our name of the fold.
+
+    Raises:
+        ArtifactError: if it is no such file.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"cannot be read ({error})", place=artifacts.shown(path)) from error
+    folds = rows if isinstance(rows, list) else []
+    held_out = [row.get("val") if isinstance(row, dict) else None for row in folds]
+    if not folds or not all(_are_names(names) for names in held_out):
+        raise ArtifactError(
+            "should list the folds, with the names of the cases in 'val'",
+            place=artifacts.shown(path),
+            remedy="name the splits_final.json the model was trained with",
+        )
+    return {f"fold{number}": tuple(sorted(names)) for number, names in enumerate(held_out) if names}
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _spacings(root: Path, plans: PeerPlans, labels: LabelSpace) -> tuple[Triple, Triple]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from autoseg.errors import ArtifactError
+from autoseg.io.zip_damage import ZIP_DAMAGE, is_damage
 
 ALIGNMENT = 64
 """Entries begin at multiples of so many bytes: whatever is in them can be mapped."""
@@ -128,7 +129,9 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except ArtifactError as error:
         raise ArtifactError(error.finding, place=path, remedy=REMEDY) from error.__cause__
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error) as error:
+    except (*ZIP_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
         raise ArtifactError("damaged, or not a model file", place=path, remedy=REMEDY) from error
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from autoseg.errors import ArtifactError
 from autoseg.io import artifacts
 from autoseg.io.pickled import HostileError, checked_keys, read_values
+from autoseg.io.zip_damage import ZIP_DAMAGE
 
 _LARGEST_PICKLE = 256 * 2**20
 _REMEDY = "use a checkpoint of a training that you trust"
@@ -81,7 +82,7 @@ class TorchFile:
             self._archive = zipfile.ZipFile(path)
         except FileNotFoundError:
             raise ArtifactError("does not exist", place=artifacts.shown(path)) from None
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        except (OSError, *ZIP_DAMAGE) as error:
             raise self._error(f"is no checkpoint of torch 1.6 or later ({error})") from error
         try:
             self._entries = self._checked_entries()
@@ -138,7 +139,7 @@ class TorchFile:
             raise self._error(f"is damaged: {finding} '{name}'")
         try:
             return self._archive.read(info)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (OSError, *ZIP_DAMAGE) as error:
             raise self._error(f"is damaged ({error})") from error
 
     def _read(self) -> Any:  # noqa: ANN401 - a checkpoint holds anything

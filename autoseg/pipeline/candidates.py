@@ -156,6 +156,8 @@ def _alike(
         first = kept[0][1] if kept else model
         if (model.labels, model.channels) != (dataset.labels, dataset.channels):
             notes.append(f"{name} is left out: it was trained for other labels or channels")
+        elif not model.held_out:
+            notes.append(f"{name} is left out: it is not known which cases it held out")
         elif _way(model) != _way(first):
             other = kept[0][0].fold
             notes.append(f"{name} is left out: it was trained with another plan than {other}")

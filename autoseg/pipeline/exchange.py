@@ -48,7 +48,8 @@ def find_for_export(
         return choose_model(workspace.resolve_task(model or task), choice)
     if task is not None or choice.is_narrow:
         raise AutosegError(
-            f"'{model}' is one model, of which nothing is chosen", remedy="leave it out, or -c, -f"
+            f"'{model}' is one model, of which nothing is chosen",
+            remedy="leave out either it or all of -t, -c, -f, --plan and --run",
         )
     file = Path(model).expanduser()
     bundles = (file,) if is_model_file(file) else tuple(locate_folds(model, workspace))
@@ -110,7 +111,7 @@ def export_for_nnunet(chosen: Chosen, folder: Path) -> ForNnunet:
     if others:
         raise AutosegError(
             "what predicts is an ensemble, a model folder of nnU-Net holds one configuration",
-            remedy="name one with -c and --run, and export each by itself",
+            remedy="name one with --plan, -c and --run, and export each by itself",
         )
     if is_model_file(bundles[0]):
         raise AutosegError(

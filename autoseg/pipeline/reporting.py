@@ -9,6 +9,10 @@ from pathlib import Path
 from autoseg.core.metrics import Report
 from autoseg.core.problem import Problem
 from autoseg.core.progress import Progress, silent
+from autoseg.errors import AutosegError
+from autoseg.io import bundle
+from autoseg.io.fold_folder import FoldFolder
+from autoseg.io.selected import finished_folds
 from autoseg.io.task import load_dataset, load_fingerprint, load_plan
 from autoseg.io.workspace import TaskFolder
 
@@ -35,12 +39,36 @@ def report_task(
     from autoseg.report.stage import load_trained, write_report
 
     load_plan(task, plan_name)
+    _tell_unscorable(task, plan_name)
     trained = [
         replace(model, pooled=pooled(list(model.scores.values())) if model.scores else None)
         for model in load_trained(task, plan_name)
     ]
     file = task.reports / f"{plan_name}.html" if output is None else output
     return write_report(task, plan_name, file, problems_of(task), trained, progress)
+
+
+def _tell_unscorable(task: TaskFolder, plan_name: str) -> None:
+    """Say which folds have no scores because nobody knows which cases they held out."""
+    unknown = [
+        f"{one.configuration} {one.fold}"
+        for one in finished_folds(task, plan_name).values()
+        if not task.report_file(one.plan, one.configuration, one.run, one.fold).is_file()
+        and not _tells_held_out(one)
+    ]
+    if unknown:
+        logger.warning(
+            "left out of the scores: %s: it is not known which cases were held out",
+            ", ".join(unknown),
+        )
+
+
+def _tells_held_out(folder: FoldFolder) -> bool:
+    try:
+        return bool(bundle.load_model(folder.bundle).held_out)
+    except AutosegError:
+        # The page does without the model.
+        return True
 
 
 def problems_of(task: TaskFolder) -> tuple[Problem, ...]:

@@ -195,13 +195,12 @@ def predict_held_out(
         AutosegError: if a case cannot be predicted.
     """
     from autoseg.evaluate.pairs import Pair
-    from autoseg.io import bundle
     from autoseg.predict.loading import PredictOptions, load_predictor
     from autoseg.predict.stage import predict_cases
 
     where = (request.plan, request.configuration, request.run, request.fold)
     folder, dataset = task.fold_folder(*where), load_dataset(task)
-    held_out = bundle.load_model(folder.bundle).held_out if names is None else names
+    held_out = _known_held_out(folder) if names is None else names
     gone = sorted(set(held_out) - {case.name for case in dataset.cases})
     if gone:
         raise AutosegError(
@@ -227,6 +226,26 @@ def predict_held_out(
         for p in predictions
         if p.path is not None
     ]
+
+
+def _known_held_out(folder: FoldFolder) -> tuple[str, ...]:
+    """The cases a finished fold held out, which imported ones do not always tell.
+
+    Those that the task's splits name may have been trained on: they are not asked.
+    """
+    from autoseg.io import bundle
+
+    model = bundle.load_model(folder.bundle)
+    if model.held_out:
+        return model.held_out
+    imported = "nnunetv2" in model.versions
+    again = "import it again with --splits splits_final.json" if imported else "train it again"
+    raise WorkspaceError(
+        "it is not known which cases it held out",
+        place=model.label,
+        remedy=f"{again}; or score it on images it has not seen: autoseg predict, then autoseg "
+        "evaluate",
+    )
 
 
 def run_task(

@@ -35,6 +35,7 @@ def load_model(
     task: str | None = None,
     configuration: str | None = None,
     folds: Sequence[int | str] | None = None,
+    plan: str | None = None,
     run: str | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -42,13 +43,14 @@ def load_model(
     """Load a model, ready to predict.
 
     Args:
-        model: a file that ``autoseg export`` wrote; a ``bundle.json`` or the folder of one; the
-            folder of a task in a workspace; or a workspace.
+        model: a file that ``autoseg export`` wrote; a ``bundle.json``, the folder of one or of
+            several folds; the folder of a task in a workspace; or a workspace.
         task: of a workspace, the name of a task; the one planned last by default.
         configuration: of a task, such as ``"3d_fullres"``; what ``autoseg predict`` would choose
             by default.
         folds: of a task, such as ``[0, 1]`` or ``["everything"]``; all that are finished by
             default.
+        plan: of a task, the name of a plan; any by default.
         run: of a task, the name of a training run; any by default.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         precision: ``auto`` (measured), ``float32``, ``bfloat16`` or ``float16``.
@@ -59,10 +61,10 @@ def load_model(
     Raises:
         AutosegError: if there is no such model, it is damaged, or the device is not there; in one
             line that says what to do.
-        ValueError: if task, configuration, folds or run are named besides a single model.
+        ValueError: if task, configuration, folds, plan or run are named besides a single model.
     """
     names = [f"fold{fold}" if str(fold).isdigit() else str(fold) for fold in folds or ()]
-    choice = ModelChoice(configuration=configuration, run=run, folds=tuple(names))
+    choice = ModelChoice(configuration=configuration, plan=plan, run=run, folds=tuple(names))
     options = PredictOptions(device=device, precision=precision)
     found = find_model(Path(model), task, choice)
     return LoadedModel(load_segmenter(found.groups, options, found.clean_up))

@@ -32,13 +32,20 @@ class Candidate:
         """Mean over the folds that were scored; None if none was."""
         return fmean(self.dice) if self.dice else None
 
-    @property
-    def label(self) -> str:
-        """How it is shown."""
+    def label_among(self, others: Sequence[Candidate]) -> str:
+        """How it is shown beside others.
+
+        Plan and run are named where they are not the default ones, or not the only ones.
+
+        Args:
+            others: what it is to be told from; it may be among them.
+        """
+        plans = {self.plan, *(other.plan for other in others)}
+        runs = {self.run, *(other.run for other in others)}
         extra = [
             f"{kind} {name}"
-            for kind, name in (("plan", self.plan), ("run", self.run))
-            if name != "default"
+            for kind, name, known in (("plan", self.plan, plans), ("run", self.run, runs))
+            if name != "default" or len(known) > 1
         ]
         return " ".join([self.configuration, ", ".join(self.folds), *extra])
 
@@ -64,12 +71,16 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
         return candidates[0], "the only one to choose from; without held-out scores"
     if not scored:
         chosen = max(candidates, key=lambda c: len(c.folds))
-        return chosen, "it has the most finished folds; none has held-out scores"
+        others = [c for c in candidates if c is not chosen]
+        is_only = all(len(c.folds) < len(chosen.folds) for c in others)
+        why = "it has the most finished folds" if is_only else "no other has more finished folds"
+        named = ", ".join(c.label_among(candidates) for c in others)
+        return chosen, f"{why}; none has held-out scores (others: {named})"
     score, chosen = max(scored, key=lambda pair: pair[0])
     if len(candidates) == 1:
         return chosen, f"the only one to choose from; held-out Dice {score:.3f}"
     others = ", ".join(
-        f"{c.label} {c.score:.3f}" if c.score is not None else f"{c.label} not scored"
+        f"{c.label_among(candidates)} " + ("not scored" if c.score is None else f"{c.score:.3f}")
         for c in candidates
         if c is not chosen
     )

@@ -10,8 +10,9 @@ from pathlib import Path
 from autoseg.core.metrics import Report
 from autoseg.core.selection import CleanUp, Selection
 from autoseg.core.words import flags
-from autoseg.errors import ArtifactError, WorkspaceError, unknown_name
-from autoseg.io import artifacts
+from autoseg.errors import ArtifactError, AutosegError, WorkspaceError, unknown_name
+from autoseg.io import artifacts, bundle
+from autoseg.io.named_models import BUNDLE_NAME, bundles_at
 from autoseg.io.selected import outdated
 from autoseg.io.workspace import EVERYTHING, TaskFolder
 from autoseg.predict.choice import Candidate, choose
@@ -24,9 +25,11 @@ class ModelChoice:
     """Which model a user names; what is left out is chosen.
 
     Attributes:
-        bundle: a ``bundle.json``, or the folder of one, instead of a workspace's model.
+        bundle: a ``bundle.json``, the folder of one or of several folds, or a model file, instead
+            of a workspace's model.
         configuration: its name, or several with commas between that predict together; None for
             the selected model, or else the best.
+        plan: its name, or None for any.
         run: its name, or None for any.
         folds: fold names; empty for all that are finished.
         fast: a single fold, no mirroring, fewer patches.
@@ -34,6 +37,7 @@ class ModelChoice:
 
     bundle: Path | None = None
     configuration: str | None = None
+    plan: str | None = None
     run: str | None = None
     folds: tuple[str, ...] = ()
     fast: bool = False
@@ -41,7 +45,8 @@ class ModelChoice:
     @property
     def is_narrow(self) -> bool:
         """Whether anything was named."""
-        return self.configuration is not None or self.run is not None or bool(self.folds)
+        names = (self.configuration, self.plan, self.run)
+        return any(name is not None for name in names) or bool(self.folds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +77,7 @@ def choose_model(task: TaskFolder | None, choice: ModelChoice) -> Chosen:
         AutosegError: if there is no such model.
     """
     if choice.bundle is not None:
-        path = choice.bundle / "bundle.json" if choice.bundle.is_dir() else choice.bundle
-        if not path.is_file():
-            raise ArtifactError("there is no model here", place=path)
-        cost = "--fast: what it costs is known in the model's own workspace only"
-        return Chosen(groups=((path,),), why=str(path), cost=cost if choice.fast else None)
+        return _lying_at(choice.bundle, choice)
     assert task is not None
     found = candidates(task)
     selection = None if choice.is_narrow else _selection(task, found)
@@ -91,10 +92,34 @@ def choose_model(task: TaskFolder | None, choice: ModelChoice) -> Chosen:
         together, why = _named(found, choice)
         rules = ()
     if choice.fast:
-        return _fast(task, together, rules)
+        return _fast(task, together, rules, found)
     groups = tuple(tuple(model_files(task, one)) for one in together)
-    label = " and ".join(one.label for one in together)
+    label = " and ".join(one.label_among(found) for one in together)
     return Chosen(groups=groups, clean_up=rules, why=f"{label}: {why}")
+
+
+def _lying_at(place: Path, choice: ModelChoice) -> Chosen:
+    """What predicts where a user named a place, not a model of a workspace."""
+    if choice.is_narrow:
+        raise AutosegError(
+            "is one model, of which nothing is chosen",
+            place=place,
+            remedy="leave out either -m or all of -c, -f, --plan and --run",
+        )
+    files = bundles_at(place)
+    if not files:
+        raise ArtifactError(
+            "there is no model here",
+            place=place,
+            remedy=f"name a {BUNDLE_NAME}, the folder of one or of several folds, or an exported "
+            "file; --plan, -c and --run name a model of the workspace",
+        )
+    cost = "--fast: what it costs is known in the model's own workspace only"
+    return Chosen(
+        groups=(files[:1] if choice.fast else files,),
+        why=str(place),
+        cost=cost if choice.fast else None,
+    )
 
 
 def _named(found: Sequence[Candidate], choice: ModelChoice) -> tuple[list[Candidate], str]:
@@ -103,13 +128,17 @@ def _named(found: Sequence[Candidate], choice: ModelChoice) -> tuple[list[Candid
     names = [name for name in dict.fromkeys(names) if name]
     if len(names) < 2:
         name = names[0] if names else None
-        kept = narrow(found, name, choice.run, choice.folds) if found else []
+        kept = _narrowed(found, name, choice) if found else []
         chosen, reason = choose(kept)
         return [chosen], reason
     if not found:
         choose(found)
-    together = [choose(narrow(found, name, choice.run, choice.folds))[0] for name in names]
+    together = [choose(_narrowed(found, name, choice))[0] for name in names]
     return together, "together, as named"
+
+
+def _narrowed(found: Sequence[Candidate], name: str | None, choice: ModelChoice) -> list[Candidate]:
+    return narrow(found, name, choice.run, choice.folds, choice.plan)
 
 
 def _selection(task: TaskFolder, found: Sequence[Candidate]) -> Selection | None:
@@ -142,7 +171,12 @@ def _of_selection(found: Sequence[Candidate], selection: Selection) -> list[Cand
     ]
 
 
-def _fast(task: TaskFolder, together: Sequence[Candidate], rules: tuple[CleanUp, ...]) -> Chosen:
+def _fast(
+    task: TaskFolder,
+    together: Sequence[Candidate],
+    rules: tuple[CleanUp, ...],
+    found: Sequence[Candidate],
+) -> Chosen:
     """One fold of the best of what would predict together."""
     best, _ = choose(together)
     fold = min(best.folds, key=lambda name: (name == EVERYTHING, name))
@@ -150,7 +184,7 @@ def _fast(task: TaskFolder, together: Sequence[Candidate], rules: tuple[CleanUp,
     return Chosen(
         groups=(tuple(model_files(task, one)),),
         clean_up=rules,
-        why=f"{one.label}: --fast, a single fold of it",
+        why=f"{one.label_among(found)}: --fast, a single fold of it",
         cost=f"--fast: {fast_cost(task, one)}",
     )
 
@@ -170,6 +204,8 @@ def fast_cost(task: TaskFolder, one: Candidate) -> str:
         return f"Dice {fast:.3f} on the cases {one.folds[0]} held out; without, they are not scored"
     if one.folds[0] == EVERYTHING:
         return "what it costs is not known: no cases were held out"
+    if not bundle.load_model(task.fold_folder(*where).bundle).held_out:
+        return "what it costs is not known, nor which cases were held out"
     named = flags(plan=one.plan, run=one.run)
     command = f"autoseg validate {one.configuration} {one.folds[0]} --fast{named}"
     return f"what it costs is not measured yet; run: {command}"
@@ -195,7 +231,11 @@ def candidates(task: TaskFolder) -> list[Candidate]:
 
 
 def narrow(
-    found: Sequence[Candidate], configuration: str | None, run: str | None, folds: Sequence[str]
+    found: Sequence[Candidate],
+    configuration: str | None,
+    run: str | None,
+    folds: Sequence[str],
+    plan: str | None = None,
 ) -> list[Candidate]:
     """Keep the models a user named.
 
@@ -204,23 +244,32 @@ def narrow(
         configuration: its name, or None for any.
         run: its name, or None for any.
         folds: fold names; empty for all that are finished.
+        plan: its name, or None for any.
 
     Raises:
         UnknownNameError: if nothing of a name is trained.
         WorkspaceError: if nothing has all that was named.
     """
+    if plan is not None and all(c.plan != plan for c in found):
+        raise unknown_name("plan with a trained model", plan, {c.plan for c in found})
     if configuration is not None and all(c.configuration != configuration for c in found):
         raise unknown_name("trained configuration", configuration, {c.configuration for c in found})
     if run is not None and all(c.run != run for c in found):
         raise unknown_name("run", run, {c.run for c in found})
-    kept = [c for c in found if configuration in (None, c.configuration) and run in (None, c.run)]
+    kept = [
+        c
+        for c in found
+        if configuration in (None, c.configuration)
+        and run in (None, c.run)
+        and plan in (None, c.plan)
+    ]
     for fold in folds:
         if kept and all(fold not in c.folds for c in kept):
             raise unknown_name("trained fold", fold, {f for c in kept for f in c.folds})
     if folds:
         kept = [replace(c, folds=tuple(folds)) for c in kept if set(folds) <= set(c.folds)]
     if not kept:
-        trained = "; ".join(f"{c.label} (run {c.run})" for c in found)
+        trained = "; ".join(c.label_among(found) for c in found)
         raise WorkspaceError(f"no model has all of what was asked for; trained are: {trained}")
     return kept
 

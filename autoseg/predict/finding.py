@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autoseg.errors import WorkspaceError
 from autoseg.io.model_file import SUFFIX
-from autoseg.io.named_models import BUNDLE_NAME
+from autoseg.io.named_models import BUNDLE_NAME, bundles_at
 from autoseg.io.workspace import TaskFolder, Workspace
 from autoseg.predict.choosing import Chosen, ModelChoice, choose_model
 
@@ -15,8 +15,8 @@ def find_model(place: Path, task: str | None, choice: ModelChoice) -> Chosen:
     """Find the model that a path leads to.
 
     Args:
-        place: a model file; a ``bundle.json`` or the folder of one; the folder of a task; or a
-            workspace.
+        place: a model file; a ``bundle.json``, the folder of one or of several folds; the folder
+            of a task; or a workspace.
         task: of a workspace, the name of a task; None for the one planned last.
         choice: what is to be used of a task.
 
@@ -25,11 +25,11 @@ def find_model(place: Path, task: str | None, choice: ModelChoice) -> Chosen:
         ValueError: if something is to be chosen where there is nothing to choose from.
     """
     place = place.expanduser()
-    if place.is_file() or (place / BUNDLE_NAME).is_file():
+    files = bundles_at(place)
+    if files:
         if choice.is_narrow or task is not None:
             raise ValueError(f"{place} is one model, of which nothing is chosen")
-        path = place if place.is_file() else place / BUNDLE_NAME
-        return Chosen(groups=((path,),), why=str(path))
+        return Chosen(groups=(files,), why=str(place))
     folder = TaskFolder(place.resolve())
     if folder.exists and task in (None, folder.name):
         return choose_model(folder, choice)

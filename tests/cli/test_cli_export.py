@@ -80,6 +80,7 @@ def test_a_file_predicts_without_its_workspace(export, task, tmp_path):
         (["Task01_Ball/2d"], "2d fold0, Task01_Ball 2d fold1"),
         (["Task01_Ball/2d/fold1"], "2d fold1"),
         (["-t", "Task01_Ball", "-c", "2d"], "2d fold0, Task01_Ball 2d fold1"),
+        (["--plan", "default", "-c", "2d"], "2d fold0, Task01_Ball 2d fold1"),
     ],
 )
 def test_a_model_may_be_named(export, tmp_path, words, label):
@@ -104,6 +105,11 @@ def test_what_cannot_be_exported_is_refused_in_a_line(export, tmp_path):
     assert_refused(
         export("Task01_Ball/2d", "-c", "2d", file), "is one model, of which nothing is chosen"
     )
+    assert_refused(
+        export("Task01_Ball/2d", "--plan", "default", file),
+        "leave out either it or all of -t, -c, -f, --plan and --run",
+    )
+    assert_refused(export("--plan", "theirs", file), "no plan with a trained model named 'theirs'")
     assert_refused(export("-c", "4d", file), "no trained configuration named '4d'")
     assert export(file).code == 0
     assert_refused(export(file), "exists already; name another file, or take it away")
@@ -122,7 +128,11 @@ def test_for_nnunet_goes_what_predict_would_choose(export, tmp_path):
 
 def test_what_nnunet_cannot_hold_is_refused(export, task, tmp_path):
     ensemble = export("--nnunet", tmp_path / "out", "-c", "2d,3d_fullres")
-    assert_refused(ensemble, "what predicts is an ensemble, a model folder of nnU-Net holds one")
+    assert_refused(
+        ensemble,
+        "what predicts is an ensemble, a model folder of nnU-Net holds one configuration; name one "
+        "with --plan, -c and --run, and export each by itself",
+    )
     file = tmp_path / "m.autoseg"
     assert export(file).code == 0
     assert_refused(

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 from commands import assert_done, assert_refused, call
 from random_folds import CASCADE, LOW, make_fold, small_cascade_task
@@ -30,6 +32,13 @@ def test_a_folder_of_folds_is_a_model_too(task, tmp_path):
     called = call("export", made[0].parents[1], "--nnunet", tmp_path / "out")
     assert_done(called)
     assert called.out.splitlines()[-1].endswith("-f 0 1")
+
+
+def test_a_folder_with_a_space_is_quoted_in_the_command(task, tmp_path):
+    made = make_fold(task)
+    called = call("export", made, "--nnunet", tmp_path / "for them")
+    assert_done(called)
+    assert shlex.split(called.out.splitlines()[-1])[6] == called.out.splitlines()[0][9:]
 
 
 def test_a_model_without_a_place_to_go_is_refused(task):

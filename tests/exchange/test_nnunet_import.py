@@ -162,6 +162,23 @@ def test_cases_of_the_validation_are_held_out_and_spacings_measured(workspace, w
     assert (model.min_spacing, model.max_spacing) == ((2.0, 1.0, 0.5), (3.0, 1.5, 0.75))
 
 
+def test_what_a_validation_says_counts_more_than_splits(workspace, write, tmp_path):
+    root = write(folds=("fold_0", "fold_1", "fold_2", "fold_all"))
+    (root / "fold_0" / "validation").mkdir()
+    (root / "fold_0" / "validation" / "summary.json").write_text(
+        json.dumps({"metric_per_case": [{"prediction_file": "validation/case_9.nii.gz"}]})
+    )
+    splits = tmp_path / "splits_final.json"
+    rows = [{"train": ["case_2"], "val": ["case_1"]}, {"train": [], "val": ["case_3", "case_2"]}]
+    splits.write_text(json.dumps(rows))
+
+    done = import_models(workspace, root, splits=splits)
+
+    held_out = [bundle.load_model(fold.folder.bundle).held_out for fold in done.folds]
+    assert held_out == [("case_9",), ("case_2", "case_3"), (), ()]
+    assert [fold.num_held_out for fold in done.folds] == [1, 2, None, 0]
+
+
 def test_a_median_spacing_is_turned_back_to_raw_axes(workspace, write):
     done = import_models(workspace, write(plans(transpose_forward=[2, 0, 1])))
 

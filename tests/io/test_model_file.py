@@ -265,6 +265,18 @@ def test_sizes_beyond_the_file_and_entries_over_each_other_are_refused(file):
     assert "does not follow the one before" in refusal(file)
 
 
+def test_positions_beyond_any_file_are_refused(file):
+    first = read_entries(file)[1]
+    with zipfile.ZipFile(file, "a") as archive:
+        _, large, after = archive.filelist[:3]
+        large.file_size = large.compress_size = 1 << 63
+        after.header_offset = first.start + (1 << 63)
+        archive.comment = b""  # so that the table of contents is written anew
+    assert refusal(file) == (
+        f"{file}: damaged, or not a model file; get it anew from where it was made"
+    )
+
+
 def test_an_encrypted_entry_is_refused(file):
     content = bytearray(file.read_bytes())
     content[directory_entry(content, "models/0.json") + 8] |= 1

@@ -131,6 +131,15 @@ def test_a_cut_file_is_refused(save):
     assert "is no checkpoint" in refusal(path)
 
 
+def test_an_archive_of_a_version_that_python_does_not_know_is_refused(save):
+    path = save({"w": torch.ones(100)})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
+
+    assert refusal(path) == "is no checkpoint of torch 1.6 or later (zip file version 9.9)"
+
+
 def test_a_compressed_archive_may_hide_its_size_and_is_refused(save):
     path = rewritten(
         save({"w": torch.zeros(10_000)}), {"data/1": bytes(10**6)}, compression=zipfile.ZIP_DEFLATED

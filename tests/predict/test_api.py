@@ -259,8 +259,12 @@ def test_of_a_task_the_best_model_is_loaded_or_the_one_that_is_named(task):
     assert used(load(task.root.parent, task=task.name, configuration="2d", **ON_CPU)) == [(2, 2)]
     assert used(load(task.root, configuration="2d", folds=[1], **ON_CPU)) == [(2, 1)]
     assert used(load(task.root, configuration="2d", folds=["fold0", 1], **ON_CPU)) == [(2, 2)]
+    assert used(load(task.root, configuration="2d", plan="default", **ON_CPU)) == [(2, 2)]
+    with pytest.raises(AutosegError, match="no plan with a trained model named 'theirs'"):
+        load(task.root, plan="theirs", **ON_CPU)
     bundle = task.fold_folder("default", "2d", "default", "fold1").bundle
     assert used(load(bundle, **ON_CPU)) == used(load(bundle.parent, **ON_CPU)) == [(2, 1)]
+    assert used(load(bundle.parents[1], **ON_CPU)) == [(2, 2)]
 
 
 def test_of_a_task_the_selected_model_is_loaded_with_its_clean_up(task):

@@ -5,8 +5,8 @@ from autoseg.predict.choice import Candidate, choose
 from autoseg.predict.stage import narrow
 
 
-def candidate(configuration="3d_fullres", run="default", folds=("fold0",), dice=()):
-    return Candidate(plan="default", configuration=configuration, run=run, folds=folds, dice=dice)
+def candidate(configuration="3d_fullres", run="default", folds=("fold0",), dice=(), plan="default"):
+    return Candidate(plan=plan, configuration=configuration, run=run, folds=folds, dice=dice)
 
 
 def test_the_best_held_out_dice_wins_and_is_said():
@@ -42,6 +42,46 @@ def test_a_user_may_name_configuration_run_and_folds():
     ]
     assert narrow(found, "2d", None, ["fold1"]) == [candidate("2d", folds=("fold1",))]
     assert [c.run for c in narrow(found, "3d_fullres", "long", [])] == ["long"]
+
+
+def test_a_user_may_name_the_plan():
+    found = [candidate("2d"), candidate("2d", plan="theirs"), candidate(plan="theirs")]
+    assert narrow(found, None, None, [], plan="theirs") == found[1:]
+    assert narrow(found, "2d", None, [], plan="theirs") == [found[1]]
+    with pytest.raises(UnknownNameError) as caught:
+        narrow(found, None, None, [], plan="thiers")
+    assert str(caught.value) == (
+        "no plan with a trained model named 'thiers'; did you mean 'theirs'? "
+        "(available: default, theirs)"
+    )
+    with pytest.raises(WorkspaceError) as caught:
+        narrow(found, "3d_fullres", None, [], plan="default")
+    assert str(caught.value) == (
+        "no model has all of what was asked for; trained are: 2d fold0 plan default; "
+        "2d fold0 plan theirs; 3d_fullres fold0 plan theirs"
+    )
+
+
+def test_plans_and_runs_are_named_where_there_are_several():
+    ours, theirs = candidate("2d"), candidate("2d", plan="theirs")
+    assert ours.label_among([ours, candidate()]) == "2d fold0"
+    assert ours.label_among([ours, theirs]) == "2d fold0 plan default"
+    assert ours.label_among([ours, candidate(run="long")]) == "2d fold0 run default"
+    assert theirs.label_among([theirs]) == "2d fold0 plan theirs"
+
+
+def test_without_any_score_the_others_are_told_with_their_plans():
+    two = candidate("2d", folds=("fold0", "fold1"))
+    theirs = candidate("2d", plan="theirs")
+    assert choose([theirs, two]) == (
+        two,
+        "it has the most finished folds; none has held-out scores (others: 2d fold0 plan theirs)",
+    )
+    one = candidate("2d")
+    assert choose([one, theirs]) == (
+        one,
+        "no other has more finished folds; none has held-out scores (others: 2d fold0 plan theirs)",
+    )
 
 
 @pytest.mark.parametrize(

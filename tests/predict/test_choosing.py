@@ -1,11 +1,12 @@
 import logging
+import shutil
 
 import pytest
 from random_models import finish_fold, score_fold, untrained_task
 
 from autoseg.core.selection import CleanUp, Group, Selection
-from autoseg.errors import UnknownNameError, WorkspaceError
-from autoseg.io import artifacts
+from autoseg.errors import ArtifactError, AutosegError, UnknownNameError, WorkspaceError
+from autoseg.io import artifacts, bundle
 from autoseg.predict.choosing import ModelChoice, choose_model
 
 RULE = CleanUp(structure="core", largest_only=True)
@@ -61,6 +62,75 @@ def test_what_a_user_names_counts_more_than_the_selection(task):
     chosen = choose_model(task, ModelChoice(configuration="2d"))
     assert folds_of(chosen) == [["2d/fold0", "2d/fold1"]]
     assert chosen.clean_up == ()
+
+
+@pytest.fixture
+def with_theirs(task):
+    """Both folds of 2d a second time, of another plan."""
+    for fold in ("fold0", "fold1"):
+        ours = task.fold_folder("default", "2d", "default", fold)
+        shutil.copytree(ours.root, task.fold_folder("theirs", "2d", "default", fold).root)
+    return task
+
+
+def plans_of(chosen):
+    return [p.parts[-5] for group in chosen.groups for p in group]
+
+
+def test_a_plan_that_a_user_names_is_used(with_theirs):
+    select(with_theirs)
+    chosen = choose_model(with_theirs, ModelChoice(plan="theirs"))
+    assert folds_of(chosen) == [["2d/fold0", "2d/fold1"]]
+    assert plans_of(chosen) == ["theirs", "theirs"]
+    assert chosen.why == (
+        "2d fold0, fold1 plan theirs: the only one to choose from; without held-out scores"
+    )
+    both = choose_model(with_theirs, ModelChoice(configuration="2d,2d", plan="theirs", fast=True))
+    assert both.why == "2d fold0 plan theirs: --fast, a single fold of it"
+
+
+def test_of_several_plans_it_is_said_which_was_taken(with_theirs):
+    chosen = choose_model(with_theirs, ModelChoice(configuration="2d"))
+    assert plans_of(chosen) == ["default", "default"]
+    assert chosen.why == (
+        "2d fold0, fold1 plan default: best held-out Dice, 0.700 "
+        "(others: 2d fold0, fold1 plan theirs not scored)"
+    )
+    select(with_theirs)
+    assert choose_model(with_theirs, ModelChoice()).why.startswith(
+        "2d fold1 plan default and 3d_fullres fold0 plan default: selected"
+    )
+
+
+def test_a_folder_of_folds_is_a_model_of_all_of_them(task):
+    folds = task.fold_folder("default", "2d", "default", "fold0").root.parent
+    chosen = choose_model(None, ModelChoice(bundle=folds))
+    assert folds_of(chosen) == [["2d/fold0", "2d/fold1"]]
+    fast = choose_model(None, ModelChoice(bundle=folds, fast=True))
+    assert folds_of(fast) == [["2d/fold0"]]
+
+
+def test_where_there_is_no_model_it_is_said_how_to_name_one(task):
+    place = task.root / "models" / "default"
+    with pytest.raises(ArtifactError) as caught:
+        choose_model(None, ModelChoice(bundle=place))
+    assert str(caught.value) == (
+        f"{place}: there is no model here; name a bundle.json, the folder of one or of several "
+        "folds, or an exported file; --plan, -c and --run name a model of the workspace"
+    )
+
+
+@pytest.mark.parametrize(
+    "named", [{"configuration": "2d"}, {"plan": "default"}, {"run": "default"}, {"folds": ("a",)}]
+)
+def test_of_a_model_at_a_place_nothing_is_chosen(task, named):
+    folder = task.fold_folder("default", "2d", "default", "fold0").root
+    with pytest.raises(AutosegError) as caught:
+        choose_model(None, ModelChoice(bundle=folder, **named))
+    assert str(caught.value) == (
+        f"{folder}: is one model, of which nothing is chosen; leave out either -m or all of "
+        "-c, -f, --plan and --run"
+    )
 
 
 def test_a_selection_of_what_is_gone_is_told_and_not_used(task, caplog):
@@ -125,6 +195,14 @@ def test_fast_with_a_model_on_all_cases_or_a_file_says_that_nothing_is_known(tas
     assert chosen.cost == "--fast: what it costs is not known: no cases were held out"
     alone = choose_model(None, ModelChoice(bundle=everything.root, fast=True))
     assert alone.cost == "--fast: what it costs is known in the model's own workspace only"
+
+
+def test_fast_names_no_command_that_would_be_refused(task):
+    fold = task.fold_folder("default", "2d", "default", "fold0")
+    model = bundle.load_model(fold.bundle)
+    bundle.save_model(fold.bundle, model.model_copy(update={"held_out": ()}))
+    chosen = choose_model(task, ModelChoice(configuration="2d", fast=True))
+    assert chosen.cost == "--fast: what it costs is not known, nor which cases were held out"
 
 
 def test_the_command_to_measure_names_another_run(task):
