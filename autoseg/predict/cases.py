@@ -179,8 +179,10 @@ def _restored(segmenter: Segmenter, pieces: Iterator[_Piece]) -> Iterator[Case]:
                 case.label_map = segmenter.label_map(*_finished(case, begun, parts))
                 hints = watched.hints(case.label_map, case.warnings)
                 case.noted = CaseRecord(source=case.source, hints=hints)
-            for _ in parts:  # what a failure has left
-                pass
+            # What a failure has left; the networks may fail in it, too.
+            with noting_errors(case):
+                for _ in parts:
+                    pass
         case.ready = None
         yield case
 

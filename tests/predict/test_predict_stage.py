@@ -277,3 +277,28 @@ def test_a_case_that_takes_too_much_memory_fails_before_it_is_read(
     (prediction,) = predict_cases(limited, inputs, tmp_path / "out")
     assert prediction.path is None
     assert "more than the 100 MB allowed; allow more with --max-memory" in prediction.error
+
+
+class Failing(Counting):
+    """A network that fails at its fifth patch."""
+
+    def forward(self, image):
+        self.calls += 1
+        if self.calls == 5:
+            raise RuntimeError("gone")
+        return torch.cat([image, -image, image - 1], dim=1)
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_a_case_that_fails_twice_fails_alone(predictor, inputs, tmp_path, overlapping):
+    small = predictor.configuration.model_copy(update={"patch_size": (8, 16, 12)})
+    failing = replace(predictor, networks=[Failing()], configuration=small)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "blocked").touch()
+    # Where the first is to be written nothing can be; its networks fail as well.
+    cases = [("blocked/0", inputs[0][1]), inputs[1]]
+    first, second = predict_cases(
+        failing, cases, tmp_path / "out", probabilities=True, overlapping=overlapping
+    )
+    assert "is a file" in first.error or "gone" in first.error
+    assert second.error is None
