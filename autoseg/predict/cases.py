@@ -154,6 +154,7 @@ def _worked_on(segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[_Piece]:
         if case.ready is None:
             yield _Piece(case=case)
             continue
+        is_last = False
         with noting_errors(case):
             axis = None if case.probabilities is None else 0
             watched = Watched.over(segmenter)
@@ -164,7 +165,8 @@ def _worked_on(segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[_Piece]:
                 is_last = begun.is_last(part)
                 yield _Piece(case=case, watched=watched, begun=begun, part=part, is_last=is_last)
                 del part
-        if case.error is not None:
+        # What fails in restoring is told where it does, after the last part.
+        if not is_last:
             yield _Piece(case=case)
 
 

@@ -302,3 +302,18 @@ def test_a_case_that_fails_twice_fails_alone(predictor, inputs, tmp_path, overla
     )
     assert "is a file" in first.error or "gone" in first.error
     assert second.error is None
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_a_case_that_cannot_be_written_is_told_once_and_in_a_line(
+    predictor, inputs, tmp_path, overlapping
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "uncertainty").touch()
+    found = predict_cases(predictor, inputs, out, uncertainty=True, overlapping=overlapping)
+    assert [one.name for one in found] == ["0", "1"]
+    assert found[0].error == (
+        f"{out / 'uncertainty'}: cannot be written, {out / 'uncertainty'} is a file; choose "
+        "another folder"
+    )
