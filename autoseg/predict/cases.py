@@ -21,7 +21,7 @@ from autoseg.io.images import read_geometry, read_image
 from autoseg.io.probability_file import writing_probabilities
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 from autoseg.predict.overlap import ahead
-from autoseg.predict.record import CaseRecord, combined_hash, file_hash
+from autoseg.predict.record import CaseRecord, combined_hash, file_hash, forget_case
 from autoseg.predict.segmenter import (
     Begun,
     ProbabilitySlabs,
@@ -78,6 +78,15 @@ class Case:
         """Whether all that is to be written is there, whatever it was made from."""
         wanted = (self.target, self.probabilities, self.doubts)
         return all(path.is_file() for path in wanted if path is not None)
+
+    def forget(self) -> None:
+        """See that nothing vouches for the case's files, which are about to be replaced.
+
+        Raises:
+            AutosegError: if the record of the folder cannot be written.
+        """
+        forget_case(self.target.parent, self.name)
+        self.known = None
 
 
 def segmented(
@@ -219,6 +228,7 @@ def _finished(case: Case, begun: Begun, parts: Iterator[Part]) -> tuple[ReadyIma
         if case.doubts is not None:
             slabs = _watched(slabs, doubts.watch)
         indices = indices_of(slabs, geometry.shape, labels)
+        case.forget()
     if case.doubts is not None:
         write_uncertainty(case.doubts, doubts.image(geometry))
     return case.ready, indices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,16 +196,27 @@ def predict_cases(
 
 
 def _write(case: Case, output: Path) -> None:
-    """Write the label map of a case and note it, unless it failed or is as it was."""
+    """Write the label map of a case and note it, unless it failed or is as it was.
+
+    Whatever is interrupted between the first file that is replaced and the note is made again.
+    """
+    if case.error is not None:
+        return
     if case.label_map is not None:
-        write_labels(case.target, case.label_map)
+        case.forget()
         # What was made with the label map before would be taken for this one's.
-        if case.known is not None and case.probabilities is None:
-            _probabilities(output, case.name).unlink(missing_ok=True)
+        if case.probabilities is None:
+            _remove(_probabilities(output, case.name))
         if case.doubts is None:
-            uncertainty_file(output, case.name, case.paths[0]).unlink(missing_ok=True)
+            _remove(uncertainty_file(output, case.name, case.paths[0]))
+        write_labels(case.target, case.label_map)
     if case.noted is not None and case.noted != case.known:
         note_case(output, case.name, case.noted)
+
+
+def _remove(path: Path) -> None:
+    with atomic.writing(path), suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
 
 
 def _outcome(case: Case) -> Prediction:
