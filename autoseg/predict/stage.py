@@ -116,8 +116,10 @@ def predict_folder(
         What became of each case.
 
     Raises:
-        AutosegError: if there is no such model, nothing to predict, or no place to write.
+        AutosegError: if there is no such model, nothing to predict, or no place to write, such as
+            a folder that is read.
     """
+    _refuse_among_images(source, (), output)
     chosen = choose_model(task, choice)
     logger.info("model: %s", chosen.why)
     if chosen.cost is not None:
@@ -125,6 +127,7 @@ def predict_folder(
     options = options.in_haste() if choice.fast else options
     segmenter = load_segmenter(chosen.groups, options, chosen.clean_up)
     inputs: Inputs = predict_inputs(source, len(segmenter.channels))
+    _refuse_among_images(source, inputs, output)
     protect_inputs(inputs, output, segmenter)
     inputs = inputs if part is None else part.of(inputs)
     return predict_cases(
@@ -232,6 +235,33 @@ def _target(output: Path, name: str, paths: Sequence[Path], segmenter: Segmenter
 
 def _probabilities(output: Path, name: str) -> Path:
     return output / f"{name}{PROBABILITY_SUFFIX}"
+
+
+def _refuse_among_images(source: Path, inputs: Inputs, output: Path) -> None:
+    """Never write where the next command would take label maps for images.
+
+    Args:
+        source: what is read; beside a single image label maps may lie.
+        inputs: what was found there.
+        output: folder of the label maps.
+
+    Raises:
+        AutosegError: if it is a folder that is read.
+    """
+    source = source.expanduser()
+    if not source.is_dir():
+        return
+    place, root = output.resolve(), source.resolve()
+    paths = [path.resolve() for _, several in inputs for path in several]
+    folders = {path.parent for path in paths if path != root and path.is_relative_to(root)}
+    # A series is all that lies below its folder.
+    is_within = any(place.is_relative_to(path) for path in paths if path.is_dir())
+    if place in folders | {root} or is_within:
+        raise AutosegError(
+            "the predictions would lie among the images",
+            place=output,
+            remedy="choose another folder with --output",
+        )
 
 
 def protect_inputs(inputs: Inputs, output: Path, segmenter: Segmenter) -> None:
