@@ -21,7 +21,7 @@ from autoseg.io.images import read_geometry, read_image
 from autoseg.io.probability_file import writing_probabilities
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 from autoseg.predict.overlap import ahead
-from autoseg.predict.record import CaseRecord, combined_hash, file_hash
+from autoseg.predict.record import CaseRecord, combined_hash, file_hash, forget_case
 from autoseg.predict.segmenter import (
     Begun,
     ProbabilitySlabs,
@@ -78,6 +78,15 @@ class Case:
         """Whether all that is to be written is there, whatever it was made from."""
         wanted = (self.target, self.probabilities, self.doubts)
         return all(path.is_file() for path in wanted if path is not None)
+
+    def forget(self) -> None:
+        """See that nothing vouches for the case's files, which are about to be replaced.
+
+        Raises:
+            AutosegError: if the record of the folder cannot be written.
+        """
+        forget_case(self.target.parent, self.name)
+        self.known = None
 
 
 def segmented(
@@ -154,6 +163,7 @@ def _worked_on(segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[_Piece]:
         if case.ready is None:
             yield _Piece(case=case)
             continue
+        is_last = False
         with noting_errors(case):
             axis = None if case.probabilities is None else 0
             watched = Watched.over(segmenter)
@@ -164,7 +174,8 @@ def _worked_on(segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[_Piece]:
                 is_last = begun.is_last(part)
                 yield _Piece(case=case, watched=watched, begun=begun, part=part, is_last=is_last)
                 del part
-        if case.error is not None:
+        # What fails in restoring is told where it does, after the last part.
+        if not is_last:
             yield _Piece(case=case)
 
 
@@ -179,8 +190,10 @@ def _restored(segmenter: Segmenter, pieces: Iterator[_Piece]) -> Iterator[Case]:
                 case.label_map = segmenter.label_map(*_finished(case, begun, parts))
                 hints = watched.hints(case.label_map, case.warnings)
                 case.noted = CaseRecord(source=case.source, hints=hints)
-            for _ in parts:  # what a failure has left
-                pass
+            # What a failure has left; the networks may fail in it, too.
+            with noting_errors(case):
+                for _ in parts:
+                    pass
         case.ready = None
         yield case
 
@@ -215,6 +228,7 @@ def _finished(case: Case, begun: Begun, parts: Iterator[Part]) -> tuple[ReadyIma
         if case.doubts is not None:
             slabs = _watched(slabs, doubts.watch)
         indices = indices_of(slabs, geometry.shape, labels)
+        case.forget()
     if case.doubts is not None:
         write_uncertainty(case.doubts, doubts.image(geometry))
     return case.ready, indices

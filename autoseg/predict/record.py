@@ -119,6 +119,25 @@ def note_case(folder: Path, name: str, noted: CaseRecord) -> None:
     change_record(folder, lambda cases: dict(cases) | {name: noted})
 
 
+def forget_case(folder: Path, name: str) -> None:
+    """Take a case out of the record of a folder, before the first of its files is replaced.
+
+    Until it is entered again nothing there is taken for finished.
+
+    Args:
+        folder: of the label maps.
+        name: the case.
+
+    Raises:
+        AutosegError: if it cannot be written.
+    """
+    with atomic.lock(folder / LOCK_NAME, _PATIENCE_S):
+        cases = load_record(folder).cases
+        # Also where it was not there when this command began: others write here as well.
+        if cases.pop(name, None) is not None:
+            save_record(folder, cases)
+
+
 def change_record(
     folder: Path, change: Callable[[Mapping[str, CaseRecord]], dict[str, CaseRecord]]
 ) -> None:

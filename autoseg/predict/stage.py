@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,8 +116,10 @@ def predict_folder(
         What became of each case.
 
     Raises:
-        AutosegError: if there is no such model, nothing to predict, or no place to write.
+        AutosegError: if there is no such model, nothing to predict, or no place to write, such as
+            a folder that is read.
     """
+    _refuse_among_images(source, (), output)
     chosen = choose_model(task, choice)
     logger.info("model: %s", chosen.why)
     if chosen.cost is not None:
@@ -124,6 +127,7 @@ def predict_folder(
     options = options.in_haste() if choice.fast else options
     segmenter = load_segmenter(chosen.groups, options, chosen.clean_up)
     inputs: Inputs = predict_inputs(source, len(segmenter.channels))
+    _refuse_among_images(source, inputs, output)
     protect_inputs(inputs, output, segmenter)
     inputs = inputs if part is None else part.of(inputs)
     return predict_cases(
@@ -195,16 +199,27 @@ def predict_cases(
 
 
 def _write(case: Case, output: Path) -> None:
-    """Write the label map of a case and note it, unless it failed or is as it was."""
+    """Write the label map of a case and note it, unless it failed or is as it was.
+
+    Whatever is interrupted between the first file that is replaced and the note is made again.
+    """
+    if case.error is not None:
+        return
     if case.label_map is not None:
-        write_labels(case.target, case.label_map)
+        case.forget()
         # What was made with the label map before would be taken for this one's.
-        if case.known is not None and case.probabilities is None:
-            _probabilities(output, case.name).unlink(missing_ok=True)
+        if case.probabilities is None:
+            _remove(_probabilities(output, case.name))
         if case.doubts is None:
-            uncertainty_file(output, case.name, case.paths[0]).unlink(missing_ok=True)
+            _remove(uncertainty_file(output, case.name, case.paths[0]))
+        write_labels(case.target, case.label_map)
     if case.noted is not None and case.noted != case.known:
         note_case(output, case.name, case.noted)
+
+
+def _remove(path: Path) -> None:
+    with atomic.writing(path), suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
 
 
 def _outcome(case: Case) -> Prediction:
@@ -220,6 +235,33 @@ def _target(output: Path, name: str, paths: Sequence[Path], segmenter: Segmenter
 
 def _probabilities(output: Path, name: str) -> Path:
     return output / f"{name}{PROBABILITY_SUFFIX}"
+
+
+def _refuse_among_images(source: Path, inputs: Inputs, output: Path) -> None:
+    """Never write where the next command would take label maps for images.
+
+    Args:
+        source: what is read; beside a single image label maps may lie.
+        inputs: what was found there.
+        output: folder of the label maps.
+
+    Raises:
+        AutosegError: if it is a folder that is read.
+    """
+    source = source.expanduser()
+    if not source.is_dir():
+        return
+    place, root = output.resolve(), source.resolve()
+    paths = [path.resolve() for _, several in inputs for path in several]
+    folders = {path.parent for path in paths if path != root and path.is_relative_to(root)}
+    # A series is all that lies below its folder.
+    is_within = any(place.is_relative_to(path) for path in paths if path.is_dir())
+    if place in folders | {root} or is_within:
+        raise AutosegError(
+            "the predictions would lie among the images",
+            place=output,
+            remedy="choose another folder with --output",
+        )
 
 
 def protect_inputs(inputs: Inputs, output: Path, segmenter: Segmenter) -> None:

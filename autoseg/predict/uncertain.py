@@ -11,6 +11,7 @@ from autoseg.core.geometry import Geometry, Shape
 from autoseg.core.image import Image
 from autoseg.imaging.entropy import uncertainty
 from autoseg.imaging.operators import Floats
+from autoseg.io import atomic
 from autoseg.io.formats import suffix_of
 from autoseg.io.images import write_image
 
@@ -72,5 +73,5 @@ def write_uncertainty(path: Path, doubts: Image) -> None:
     Raises:
         AutosegError: if it cannot be written.
     """
-    path.parent.mkdir(exist_ok=True)
+    atomic.make_folder(path.parent)
     write_image(path, Image(array=np.round(doubts.array, _DIGITS), geometry=doubts.geometry))

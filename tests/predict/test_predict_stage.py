@@ -277,3 +277,109 @@ def test_a_case_that_takes_too_much_memory_fails_before_it_is_read(
     (prediction,) = predict_cases(limited, inputs, tmp_path / "out")
     assert prediction.path is None
     assert "more than the 100 MB allowed; allow more with --max-memory" in prediction.error
+
+
+class Failing(Counting):
+    """A network that fails at its fifth patch."""
+
+    def forward(self, image):
+        self.calls += 1
+        if self.calls == 5:
+            raise RuntimeError("gone")
+        return torch.cat([image, -image, image - 1], dim=1)
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_a_case_that_fails_twice_fails_alone(predictor, inputs, tmp_path, overlapping):
+    small = predictor.configuration.model_copy(update={"patch_size": (8, 16, 12)})
+    failing = replace(predictor, networks=[Failing()], configuration=small)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "blocked").touch()
+    # Where the first is to be written nothing can be; its networks fail as well.
+    cases = [("blocked/0", inputs[0][1]), inputs[1]]
+    first, second = predict_cases(
+        failing, cases, tmp_path / "out", probabilities=True, overlapping=overlapping
+    )
+    assert "is a file" in first.error or "gone" in first.error
+    assert second.error is None
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_a_case_that_cannot_be_written_is_told_once_and_in_a_line(
+    predictor, inputs, tmp_path, overlapping
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "uncertainty").touch()
+    found = predict_cases(predictor, inputs, out, uncertainty=True, overlapping=overlapping)
+    assert [one.name for one in found] == ["0", "1"]
+    assert found[0].error == (
+        f"{out / 'uncertainty'}: cannot be written, {out / 'uncertainty'} is a file; choose "
+        "another folder"
+    )
+
+
+class Other(Counting):
+    """A network with another opinion."""
+
+    def forward(self, image):
+        self.calls += 1
+        return torch.cat([-image, image - 1, image], dim=1)
+
+
+def test_files_of_another_model_are_not_kept_where_it_was_stopped_halfway(
+    predictor, inputs, tmp_path
+):
+    out, other = tmp_path / "out", replace(predictor, identity="second", networks=[Other()])
+    predict_cases(predictor, inputs, out, probabilities=True)
+    first = np.load(out / "0.npz")["core"]
+    # Where the label map should go there is a folder: the other's probabilities are written only.
+    (out / "0.nii.gz").rename(tmp_path / "aside")
+    (out / "0.nii.gz").mkdir()
+    failed, _ = predict_cases(other, inputs, out, probabilities=True)
+    assert failed.error is not None
+    (out / "0.nii.gz").rmdir()
+    (tmp_path / "aside").rename(out / "0.nii.gz")
+    assert (np.load(out / "0.npz")["core"] != first).any()
+
+    predict_cases(predictor, inputs, out, probabilities=True)
+
+    np.testing.assert_array_equal(np.load(out / "0.npz")["core"], first)
+
+
+def test_a_label_map_nobody_noted_is_not_taken_for_an_earlier_one(
+    predictor, inputs, tmp_path, monkeypatch
+):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    out, other = tmp_path / "out", replace(predictor, identity="second", networks=[Other()])
+    predict_cases(predictor, inputs, out)
+    first = read_labels(out / "0.nii.gz").array
+    with monkeypatch.context() as patch:
+        patch.setattr("autoseg.predict.stage.note_case", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            predict_cases(other, inputs, out)
+    assert (read_labels(out / "0.nii.gz").array != first).any()
+
+    predict_cases(predictor, inputs, out)
+
+    np.testing.assert_array_equal(read_labels(out / "0.nii.gz").array, first)
+    assert sorted(load_record(out).cases) == ["0", "1"]
+
+
+def test_what_lies_beside_an_unknown_label_map_does_not_stay(predictor, inputs, tmp_path):
+    out = tmp_path / "out"
+    predict_cases(predictor, inputs, out, probabilities=True, uncertainty=True)
+    (out / "predictions.json").unlink()
+    predict_cases(predictor, inputs, out)
+    assert not (out / "0.npz").exists()
+    assert list((out / "uncertainty").iterdir()) == []
+
+
+def test_a_file_called_uncertainty_is_no_matter_where_no_maps_are_wanted(
+    predictor, inputs, tmp_path
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "uncertainty").touch()
+    assert predict_cases(predictor, inputs, tmp_path / "out")[0].error is None

@@ -7,6 +7,7 @@ from autoseg.predict.record import (
     CaseRecord,
     StructureHints,
     file_hash,
+    forget_case,
     load_record,
     save_record,
 )
@@ -43,3 +44,11 @@ def test_what_is_undefined_is_null_and_never_nan(tmp_path):
     assert load_record(tmp_path).cases["a"].hints == hints
     with pytest.raises(ValueError, match="finite"):
         StructureHints(num_voxels=0, num_components=0, predicted_dice=float("nan"))
+
+
+def test_a_case_that_is_forgotten_leaves_the_others(tmp_path):
+    forget_case(tmp_path, "a")
+    save_record(tmp_path, {"a": CaseRecord(source="0a"), "b": CaseRecord(source="0b")})
+    for _ in range(2):
+        forget_case(tmp_path, "a")
+        assert load_record(tmp_path).cases == {"b": CaseRecord(source="0b")}
