@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,7 +38,6 @@ MANIFEST = "model.json"
 _FOLDER = "models"
 _MOST_ENTRIES = 4096
 _LARGEST_JSON = 8 << 20
-_LARGEST_PATCH_VOX = 1 << 30
 
 
 # Writing
@@ -297,10 +295,6 @@ class OpenedModel:
         model = self._models[name]
         if len(model.members) != 1 or self._weights_of(name) not in self._entries:
             raise self._refusal("one set of weights must belong to it", name)
-        if model.members[0].configuration not in model.plan.configurations:
-            raise self._refusal("its configuration is not in its plan", name)
-        if prod(model.configuration.patch_size) > _LARGEST_PATCH_VOX:
-            raise self._refusal("a patch of more than 2**30 voxels", name)
         weights = self._weights_of(name)
         try:
             return read_header(self._content(self._entries[weights]))

@@ -408,18 +408,64 @@ def test_a_cascade_that_builds_on_itself_is_refused(tmp_path):
     assert "its previous stage does not come before it" in refusal(itself)
 
 
-def test_a_patch_beyond_any_memory_is_refused(file):
-    def large(model):
-        model["plan"]["configurations"]["2d"]["patch_size"] = [1 << 20, 1 << 20]
+def planned(model):
+    return model["plan"]["configurations"]["2d"]
 
-    assert "a patch of more than 2**30 voxels" in refusal(with_model(file, large))
+
+@pytest.mark.parametrize(
+    ("patch", "features"),
+    [([1 << 20, 1 << 20], [4, 6]), ([1 << 15, 1 << 15], [32, 64]), ([12, 16], [1 << 40, 1 << 99])],
+)
+def test_a_patch_or_network_beyond_any_memory_is_refused(file, patch, features):
+    def change(model):
+        planned(model)["patch_size"] = patch
+        planned(model)["network"]["features_per_stage"] = features
+
+    assert "2d: patch and features are beyond any memory" in refusal(with_model(file, change))
+
+
+@pytest.mark.parametrize("axes", [[0, 1] * 18, [9], [-1], [2], [1, 1]])
+def test_axes_that_cannot_be_mirrored_are_refused(file, axes):
+    found = refusal(with_model(file, lambda model: model["training"].update(mirror_axes=axes)))
+    assert found.endswith("0.json: training.mirror_axes: must be different and below 2")
+
+
+def test_a_spacing_far_from_that_of_the_training_is_refused(file):
+    whole = file.read_bytes()
+
+    # The training data had 1 to 3, 1 to 2 and 1 to 2 mm, the plan's axes are (y, z, x).
+    def changed(z, x):
+        file.write_bytes(whole)
+        return with_model(file, lambda model: planned(model).update(spacing=[z, x]))
+
+    assert refusal(changed(1e-4, 1.0)).endswith(
+        "2d.spacing: 0.0001 mm is more than 100 times away from the training data's 1 to 3 mm"
+    )
+    assert "2d.spacing: 250 mm" in refusal(changed(1.0, 250.0))
+    OpenedModel(changed(250.0, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [([0, 1, 1], [3, 2, 2]), ([1, -1, 1], [3, 2, 2]), ([1, 1, 3], [3, 2, 2])]
+)
+def test_spacings_that_no_data_have_are_refused(file, low, high):
+    changed = with_model(file, lambda model: model.update(min_spacing=low, max_spacing=high))
+    assert "'min_spacing' must be positive and at most 'max_spacing'" in refusal(changed)
+
+
+@pytest.mark.parametrize("values", [(1 << 64, 1), (-(1 << 63) - 1, 1), (-1, 1 << 63)])
+def test_label_values_of_more_than_64_bits_are_refused(file, values):
+    def change(model):
+        for structure, value in zip(model["labels"]["structures"], values, strict=True):
+            structure["values"] = [value]
+
+    assert "labels: values must fit into 64 bits" in refusal(with_model(file, change))
 
 
 @pytest.mark.parametrize(
     "network",
     [
-        {"features_per_stage": [1 << 40, 1 << 40]},
-        {"features_per_stage": [1 << 100, 4]},
+        {"features_per_stage": [1 << 20, 1 << 20]},
         {"blocks_per_stage": [1 << 60, 1]},
         {"decoder_blocks_per_stage": [1 << 60]},
         {"kernel_sizes": [[3, 3], [(1 << 50) + 1, 3]]},
@@ -429,7 +475,7 @@ def test_a_patch_beyond_any_memory_is_refused(file):
 )
 def test_a_network_larger_than_its_weights_is_never_built(file, network):
     def change(model):
-        model["plan"]["configurations"]["2d"]["network"].update(network)
+        planned(model)["network"].update(network)
 
     ((trained, _),) = OpenedModel(with_model(file, change)).groups()
     with pytest.raises(ArtifactError, match=r"0\.safetensors: the weights do not fit the network"):
