@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -19,7 +20,7 @@ _HOW = "write predict(array, spacing=(z, y, x)), or (y, x) for a 2D image, in mm
 
 
 def image_from_array(array: npt.NDArray[Any], spacing: Sequence[float] | None) -> Image:
-    """An image of an array, upright and at the world's origin.
+    """An image of an array, upright and at the world's origin; the array may change afterwards.
 
     Args:
         array: numbers of any real type: ``(channels, z, y, x)`` or, of one channel, ``(z, y, x)``;
@@ -46,7 +47,19 @@ def image_from_array(array: npt.NDArray[Any], spacing: Sequence[float] | None) -
     if len(steps) == 2:
         channels = channels[:, np.newaxis]
     z, y, x = (SINGLE_SLICE_SPACING_MM, *steps)[-3:]
-    return _image(channels, (z, y, x))
+    return own_image(_image(channels, (z, y, x)), array)
+
+
+def own_image(image: Image, array: npt.NDArray[Any]) -> Image:
+    """An image that stays as it is when somebody changes an array.
+
+    Args:
+        image: whose voxels may be those of the array.
+        array: a caller's.
+    """
+    if not np.may_share_memory(image.array, array):
+        return image
+    return replace(image, array=image.array.copy())
 
 
 def _image(channels: npt.NDArray[Any], spacing: Triple) -> Image:

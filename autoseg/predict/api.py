@@ -17,7 +17,7 @@ from autoseg.core.labels import LabelSpace
 from autoseg.core.progress import Progress, silent
 from autoseg.errors import DataError
 from autoseg.io.images import read_image, write_labels
-from autoseg.io.in_memory import ItkImage, image_from_array, image_from_itk
+from autoseg.io.in_memory import ItkImage, image_from_array, image_from_itk, own_image
 from autoseg.io.predict_inputs import predict_inputs
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 from autoseg.predict.choosing import ModelChoice
@@ -125,7 +125,7 @@ class LoadedModel:
         if isinstance(image, np.ndarray):
             return image_from_array(image, spacing)
         if isinstance(image, Image):
-            return image
+            return own_image(image, image.array)
         if isinstance(image, (str, PathLike)):
             return read_image(self._files(Path(image)))
         if isinstance(image, ItkImage):

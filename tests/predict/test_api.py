@@ -153,6 +153,18 @@ def test_arrays_in_any_memory_layout_and_type_give_the_same(file):
         np.testing.assert_array_equal(model.predict(other, SPACING).array, expected)
 
 
+@pytest.mark.parametrize("kind", ["array", "one channel", "image"])
+def test_a_result_does_not_change_with_the_array_it_was_made_of(file, flat, kind):
+    buffer = array(1 if kind == "one channel" else 2)
+    whole = Image(array=buffer, geometry=Geometry(shape=SHAPE, spacing=SPACING))
+    model = autoseg.load_model(flat if kind == "one channel" else file, **ON_CPU)
+    given = {"array": buffer, "one channel": buffer[0], "image": whole}[kind]
+    result = model.predict(given, None if kind == "image" else SPACING)
+    before = result.probabilities()
+    buffer[:] = 7 - buffer
+    np.testing.assert_array_equal(result.probabilities(), before)
+
+
 @pytest.fixture
 def oblique():
     geometry = replace(toy_geometry(1), shape=SHAPE)
