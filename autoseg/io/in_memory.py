@@ -33,7 +33,7 @@ def image_from_array(array: npt.NDArray[Any], spacing: Sequence[float] | None) -
     """
     if spacing is None and array.ndim != 2:
         raise DataError(f"an array of {array.ndim} axes needs its spacing", remedy=_HOW)
-    steps = tuple(float(step) for step in (_PIXEL if spacing is None else spacing))
+    steps = _PIXEL if spacing is None else _numbers(spacing)
     if len(steps) not in (2, 3):
         raise DataError(f"a spacing of {len(steps)} numbers", remedy=_HOW)
     if array.ndim not in (len(steps), len(steps) + 1):
@@ -48,6 +48,17 @@ def image_from_array(array: npt.NDArray[Any], spacing: Sequence[float] | None) -
         channels = channels[:, np.newaxis]
     z, y, x = (SINGLE_SLICE_SPACING_MM, *steps)[-3:]
     return own_image(_image(channels, (z, y, x)), array)
+
+
+def _numbers(spacing: Sequence[float]) -> tuple[float, ...]:
+    """Whatever a caller took for a spacing, as numbers."""
+    # Of a text every digit would be a number.
+    if isinstance(spacing, str):
+        raise DataError(f"a spacing of {spacing!r:.40}", remedy=_HOW)
+    try:
+        return tuple(map(float, spacing))
+    except (TypeError, ValueError):
+        raise DataError(f"a spacing of {spacing!r:.40}", remedy=_HOW) from None
 
 
 def own_image(image: Image, array: npt.NDArray[Any]) -> Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autoseg.errors import WorkspaceError
+from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io.model_file import SUFFIX
 from autoseg.io.named_models import BUNDLE_NAME
 from autoseg.io.workspace import TaskFolder, Workspace
@@ -21,13 +21,17 @@ def find_model(place: Path, task: str | None, choice: ModelChoice) -> Chosen:
         choice: what is to be used of a task.
 
     Raises:
-        AutosegError: if there is no such model.
-        ValueError: if something is to be chosen where there is nothing to choose from.
+        AutosegError: if there is no such model, or something is to be chosen where there is nothing
+            to choose from.
     """
     place = place.expanduser()
     if place.is_file() or (place / BUNDLE_NAME).is_file():
         if choice.is_narrow or task is not None:
-            raise ValueError(f"{place} is one model, of which nothing is chosen")
+            raise AutosegError(
+                "is one model, of which nothing is chosen",
+                place=place,
+                remedy="leave out task, configuration, folds and run",
+            )
         path = place if place.is_file() else place / BUNDLE_NAME
         return Chosen(groups=((path,),), why=str(path))
     folder = TaskFolder(place.resolve())

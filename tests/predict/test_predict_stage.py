@@ -218,7 +218,7 @@ def test_cases_stand_alone_and_keep_their_order(predictor, inputs, tmp_path):
     )
     assert found[3].error == (
         f"{inputs[0][1][0]}: has 2 channels, the model needs 1: MRI; a fourth axis counts as "
-        "channels: write one file per time point"
+        "channels: give time points one by one"
     )
 
 
