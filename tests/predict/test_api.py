@@ -197,6 +197,17 @@ def test_a_result_is_saved_in_the_format_of_its_ending(file, oblique, tmp_path):
         assert saved.geometry.distance_vox(oblique.geometry) < 1e-3
 
 
+def test_a_volume_that_is_saved_as_a_picture_is_refused_by_its_own_name(file, oblique, tmp_path):
+    result = autoseg.load_model(file, **ON_CPU).predict(oblique)
+    with pytest.raises(AutosegError) as caught:
+        result.save(tmp_path / "x.png")
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.png'}: a picture holds one slice, not 5; write another format, such as "
+        ".nii.gz"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_flat_image_of_simpleitk_is_a_slice(flat):
     image = array(1, (1, 13, 20))[0, 0]
     model = autoseg.load_model(flat, **ON_CPU)
