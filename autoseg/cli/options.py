@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoseg.core.quantities import parse_bytes
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:
@@ -47,32 +47,6 @@ WorkersOption = Annotated[
 ]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.")]
-
-_DECIMAL_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-_BINARY_UNITS = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-_TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """Read a size such as ``8GB``, ``8000MB`` or ``8GiB``, in bytes.
-
-    A GB is 10**9 bytes, a GiB 2**30.
-
-    Raises:
-        AutosegError: if it is none.
-    """
-    units = _DECIMAL_UNITS | _BINARY_UNITS
-    return round(_quantity(text, units, f"{option}: '{text}' is no size", "8GB or 8000MB"))
-
-
-def parse_seconds(text: str, option: str) -> float:
-    """Read a length of time such as ``90s``, ``20m`` or ``1.5h``, in seconds.
-
-    Raises:
-        AutosegError: if it is none.
-    """
-    return _quantity(text, _TIME_UNITS, f"{option}: '{text}' is no length of time", "20m or 2h")
 
 
 def parse_numbers(text: str, option: str, kind: type[float] | type[int]) -> tuple[Any, ...]:
@@ -125,11 +99,3 @@ def find_place(workspace: Path | None, task: str | None) -> Place:
 
     found = find_workspace(workspace)
     return Place(workspace=found, task=found.resolve_task(task))
-
-
-def _quantity(text: str, units: dict[str, Any], finding: str, example: str) -> float:
-    match = _QUANTITY.fullmatch(text)
-    unit = match[2].lower() if match else ""
-    if match is None or unit not in units or float(match[1]) <= 0:
-        raise AutosegError(finding, remedy=f"write for example {example}")
-    return float(match[1]) * units[unit]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoseg.cli.options import parse_seconds
+from autoseg.core.quantities import parse_seconds
 from autoseg.errors import AutosegError
 
 if TYPE_CHECKING:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from math import prod
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autoseg.core.artifact import Artifact, Frozen
 from autoseg.core.geometry import Triple
 from autoseg.core.labels import LabelSpace
+from autoseg.core.layers import stage_sizes
 from autoseg.core.plan import Configuration, Plan, Recipe, TrainingSpec
 from autoseg.core.quality import QualityModel
+
+LARGEST_SPACING_FACTOR = 100.0
+"""How far a planned spacing may be from those of the training data."""
+
+_LARGEST_STAGE = 1 << 33
 
 
 class Member(Frozen):
@@ -30,7 +37,8 @@ class Member(Frozen):
 class Model(Artifact):
     """One or more sets of weights and how to use them: the content of ``bundle.json``.
 
-    Complete without the workspace it was trained in.
+    Complete without the workspace it was trained in. Numbers that no training leaves behind, and
+    that would take all memory or time of who predicts, are refused.
 
     Attributes:
         task: the task's name.
@@ -68,6 +76,46 @@ class Model(Artifact):
     versions: dict[str, str]
     quality: QualityModel | None = None
 
+    @model_validator(mode="after")
+    def _is_plausible(self) -> Self:
+        self._check_labels()
+        for low, high in zip(self.min_spacing, self.max_spacing, strict=True):
+            if not 0 < low <= high:
+                raise ValueError("'min_spacing' must be positive and at most 'max_spacing'")
+        for name in dict.fromkeys(member.configuration for member in self.members):
+            planned = self.plan.configurations.get(name)
+            if planned is None:
+                raise ValueError(f"its configuration is not in its plan: '{name:.60}'")
+            self._check_mirror_axes(planned)
+            self._check_spacing(name, planned)
+            _check_patch(name, planned)
+        return self
+
+    def _check_labels(self) -> None:
+        # No format holds more; of these, signed types hold half.
+        values = self.labels.values
+        least, most = (-(1 << 63), (1 << 63) - 1) if min(values) < 0 else (0, (1 << 64) - 1)
+        if not least <= min(values) <= max(values) <= most:
+            raise ValueError("labels: values must fit into 64 bits")
+
+    def _check_mirror_axes(self, planned: Configuration) -> None:
+        axes = self.training.mirror_axes
+        if len(set(axes)) < len(axes) or not set(axes) <= set(range(planned.dimensions)):
+            raise ValueError(
+                f"training.mirror_axes: must be different and below {planned.dimensions}"
+            )
+
+    def _check_spacing(self, name: str, planned: Configuration) -> None:
+        raw_axes = self.plan.transpose[-planned.dimensions :]
+        for axis, spacing in zip(raw_axes, planned.spacing, strict=True):
+            low, high = self.min_spacing[axis], self.max_spacing[axis]
+            if max(low / spacing, spacing / high) > LARGEST_SPACING_FACTOR:
+                raise ValueError(
+                    f"plan.configurations.{name}.spacing: {spacing:g} mm is more than "
+                    f"{LARGEST_SPACING_FACTOR:g} times away from the training data's "
+                    f"{low:g} to {high:g} mm"
+                )
+
     @classmethod
     def migrate(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Format 1 knew nothing of quality."""
@@ -96,3 +144,14 @@ class Model(Artifact):
     def configuration(self) -> Configuration:
         """The planned configuration of the first member."""
         return self.plan.configurations[self.members[0].configuration]
+
+
+def _check_patch(name: str, planned: Configuration) -> None:
+    spec = planned.network
+    sizes = stage_sizes(spec, planned.patch_size)
+    largest = max(f * prod(size) for f, size in zip(spec.features_per_stage, sizes, strict=True))
+    if largest > _LARGEST_STAGE:
+        raise ValueError(
+            f"plan.configurations.{name}: patch and features are beyond any memory, more than "
+            "2**33 numbers in a stage"
+        )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from autoseg.core.labels import LabelSpace
@@ -98,7 +99,8 @@ def model_of(
         run: the run's name.
 
     Raises:
-        ArtifactError: if the plan has no such configuration, with the reason.
+        ArtifactError: if the plan has no such configuration, with the reason, or what is known of
+            the fold does not hang together.
     """
     name = checkpoint.configuration
     planned = plan.configurations.get(name)
@@ -110,19 +112,23 @@ def model_of(
     # What keeps the model's plan for other data mirrors what the model did.
     own = {name: planned.model_copy(update={"training": mirrored})}
     plan = plan.model_copy(update={"configurations": plan.configurations | own})
-    return Model(
-        task=task,
-        run=run,
-        channels=peer.channels,
-        labels=peer.labels,
-        plan=plan,
-        training=mirrored.model_copy(update={"epochs": checkpoint.epochs}),
-        held_out=fold.held_out,
-        members=(Member(configuration=name, fold=fold.name, weights="weights.safetensors"),),
-        min_spacing=peer.min_spacing,
-        max_spacing=peer.max_spacing,
-        versions={"nnunetv2": "2"},
-    )
+    try:
+        return Model(
+            task=task,
+            run=run,
+            channels=peer.channels,
+            labels=peer.labels,
+            plan=plan,
+            training=mirrored.model_copy(update={"epochs": checkpoint.epochs}),
+            held_out=fold.held_out,
+            members=(Member(configuration=name, fold=fold.name, weights="weights.safetensors"),),
+            min_spacing=peer.min_spacing,
+            max_spacing=peer.max_spacing,
+            versions={"nnunetv2": "2"},
+        )
+    except ValidationError as error:
+        finding = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise ArtifactError(finding, place=peer.root) from None
 
 
 def weights_of(

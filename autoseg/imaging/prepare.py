@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from autoseg.core.geometry import Shape, Triple
 from autoseg.core.plan import Recipe
+from autoseg.errors import DataError
 from autoseg.imaging.boxes import Box, bounding_box, crop, nonzero_mask
 from autoseg.imaging.decide import Labels
 from autoseg.imaging.normalize import NORMALIZERS, Mask
@@ -100,16 +101,30 @@ def prepare(
 
     Raises:
         ValueError: if the number of channels or the shape of the labels does not fit.
-        DataError: if intensities do not fit their normalization.
+        DataError: if intensities do not fit their normalization, or there is no memory for what
+            is prepared.
     """
     case = Preparation(image, spacing, recipe, labels)
-    prepared = np.empty((len(image), *case.trace.prepared_shape), dtype=np.float32)
+    prepared = _room_for((len(image), *case.trace.prepared_shape), spacing, recipe)
     start = 0
     for slab in case.slabs():
         stop = start + slab.shape[1]
         prepared[:, start:stop] = slab
         start = stop
     return Prepared(image=prepared, labels=case.labels, trace=case.trace)
+
+
+def _room_for(shape: tuple[int, ...], spacing: Triple, recipe: Recipe) -> Floats:
+    """Memory for what is prepared; ``shape`` begins with the channels."""
+    try:
+        return np.empty(shape, dtype=np.float32)
+    except (MemoryError, ValueError) as error:  # a ValueError where no machine could
+        before, after = (" x ".join(f"{mm:g}" for mm in one) for one in (spacing, recipe.spacing))
+        raise DataError(
+            f"of spacing {before} mm, resampled to {after} mm it would have "
+            f"{' x '.join(map(str, shape[1:]))} voxels, more than fit into memory",
+            remedy="look at its spacing, and whether the model is the right one",
+        ) from error
 
 
 class Preparation:

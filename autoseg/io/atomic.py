@@ -73,7 +73,8 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
         A path in the same folder with the same ending, to write to.
 
     Raises:
-        AutosegError: if the file cannot be written.
+        AutosegError: if the file cannot be written; one of the block names the file instead of the
+            path to write to.
     """
     make_folder(path.parent)
     partial = _partial_of(path)
@@ -85,6 +86,10 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
             partial.replace(path)
             if flush:
                 _flush_folder(path.parent)
+    except AutosegError as error:
+        # Nobody knows the other name, also where it is only a part of the place.
+        error.place = error.place and error.place.replace(partial.name, path.name)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

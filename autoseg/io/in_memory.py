@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -19,7 +20,7 @@ _HOW = "write predict(array, spacing=(z, y, x)), or (y, x) for a 2D image, in mm
 
 
 def image_from_array(array: npt.NDArray[Any], spacing: Sequence[float] | None) -> Image:
-    """An image of an array, upright and at the world's origin.
+    """An image of an array, upright and at the world's origin; the array may change afterwards.
 
     Args:
         array: numbers of any real type: ``(channels, z, y, x)`` or, of one channel, ``(z, y, x)``;
@@ -32,7 +33,7 @@ def image_from_array(array: npt.NDArray[Any], spacing: Sequence[float] | None) -
     """
     if spacing is None and array.ndim != 2:
         raise DataError(f"an array of {array.ndim} axes needs its spacing", remedy=_HOW)
-    steps = tuple(float(step) for step in (_PIXEL if spacing is None else spacing))
+    steps = _PIXEL if spacing is None else _numbers(spacing)
     if len(steps) not in (2, 3):
         raise DataError(f"a spacing of {len(steps)} numbers", remedy=_HOW)
     if array.ndim not in (len(steps), len(steps) + 1):
@@ -46,7 +47,30 @@ def image_from_array(array: npt.NDArray[Any], spacing: Sequence[float] | None) -
     if len(steps) == 2:
         channels = channels[:, np.newaxis]
     z, y, x = (SINGLE_SLICE_SPACING_MM, *steps)[-3:]
-    return _image(channels, (z, y, x))
+    return own_image(_image(channels, (z, y, x)), array)
+
+
+def _numbers(spacing: Sequence[float]) -> tuple[float, ...]:
+    """Whatever a caller took for a spacing, as numbers."""
+    # Of a text every digit would be a number.
+    if isinstance(spacing, str):
+        raise DataError(f"a spacing of {spacing!r:.40}", remedy=_HOW)
+    try:
+        return tuple(map(float, spacing))
+    except (TypeError, ValueError):
+        raise DataError(f"a spacing of {spacing!r:.40}", remedy=_HOW) from None
+
+
+def own_image(image: Image, array: npt.NDArray[Any]) -> Image:
+    """An image that stays as it is when somebody changes an array.
+
+    Args:
+        image: whose voxels may be those of the array.
+        array: a caller's.
+    """
+    if not np.may_share_memory(image.array, array):
+        return image
+    return replace(image, array=image.array.copy())
 
 
 def _image(channels: npt.NDArray[Any], spacing: Triple) -> Image:

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,8 +24,14 @@ from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError, AutosegError
 from autoseg.io import artifacts, atomic, bundle
 from autoseg.io.mapped_weights import StoredTensor, map_file, map_tensors, read_header
-from autoseg.io.stored_zip import REMEDY, StoredEntry, read_entries, write_entries
-from autoseg.io.trained import Trained, from_bundle, identity_of
+from autoseg.io.stored_zip import (
+    REMEDY,
+    ZIP_SIGNATURE,
+    StoredEntry,
+    read_entries,
+    write_entries,
+)
+from autoseg.io.trained import Trained, begins_with, from_bundle, identity_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +44,6 @@ MANIFEST = "model.json"
 _FOLDER = "models"
 _MOST_ENTRIES = 4096
 _LARGEST_JSON = 8 << 20
-_LARGEST_PATCH_VOX = 1 << 30
 
 
 # Writing
@@ -155,8 +159,10 @@ def _entry(name: str, content: bytes | Path) -> FileEntry:
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a path means a model file, sound or not."""
-    return path.is_file() and path.suffix.lower() == SUFFIX
+    """Whether a path means a model file, sound or not, whatever it is called."""
+    if not path.is_file():
+        return False
+    return path.suffix.lower() == SUFFIX or begins_with(path, ZIP_SIGNATURE)
 
 
 def open_groups(
@@ -297,10 +303,6 @@ class OpenedModel:
         model = self._models[name]
         if len(model.members) != 1 or self._weights_of(name) not in self._entries:
             raise self._refusal("one set of weights must belong to it", name)
-        if model.members[0].configuration not in model.plan.configurations:
-            raise self._refusal("its configuration is not in its plan", name)
-        if prod(model.configuration.patch_size) > _LARGEST_PATCH_VOX:
-            raise self._refusal("a patch of more than 2**30 voxels", name)
         weights = self._weights_of(name)
         try:
             return read_header(self._content(self._entries[weights]))

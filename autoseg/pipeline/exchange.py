@@ -142,9 +142,10 @@ def _scores(bundles: Sequence[Path]) -> tuple[FoldScores, ...]:
 
 
 def _scores_of(path: Path) -> FoldScores | None:
-    *above, plan, configuration, run, fold, _ = path.resolve().parts
+    # Near the root there are fewer parts.
+    *above, plan, configuration, run, fold, _ = (*[""] * 5, *path.resolve().parts)
     task = TaskFolder(Path(*above).parent)
-    if not above or above[-1] != task.models.name or not task.exists:
+    if above[-1:] != [task.models.name] or not task.exists:
         return None
     file = task.report_file(plan, configuration, run, fold)
     if not file.is_file():

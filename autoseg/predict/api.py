@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -15,15 +15,17 @@ from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image, LabelMap
 from autoseg.core.labels import LabelSpace
 from autoseg.core.progress import Progress, silent
-from autoseg.errors import DataError
-from autoseg.io.images import read_image, write_labels
-from autoseg.io.in_memory import ItkImage, image_from_array, image_from_itk
+from autoseg.core.quantities import parse_bytes
+from autoseg.errors import AutosegError, DataError
+from autoseg.io.images import read_geometry, read_image, write_labels
+from autoseg.io.in_memory import ItkImage, image_from_array, image_from_itk, own_image
 from autoseg.io.predict_inputs import predict_inputs
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 from autoseg.predict.choosing import ModelChoice
 from autoseg.predict.finding import find_model
 from autoseg.predict.loading import PredictOptions, load_segmenter
 from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.unlike import unlike
 
 PathName = str | PathLike[str]
 AnyImage = npt.NDArray[Any] | PathName | Sequence[PathName] | ItkImage | Image
@@ -39,6 +41,7 @@ def load_model(
     run: str | None = None,
     device: str = "auto",
     precision: str = "auto",
+    max_memory: str | int | None = None,
 ) -> LoadedModel:
     """Load a model, ready to predict.
 
@@ -54,20 +57,35 @@ def load_model(
         run: of a task, the name of a training run; any by default.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         precision: ``auto`` (measured), ``float32``, ``bfloat16`` or ``float16``.
+        max_memory: main memory that a prediction may take, such as ``"8GB"`` or in bytes; an image
+            that would take more is refused. Any by default.
 
     Returns:
         The model, its networks on the device.
 
     Raises:
-        AutosegError: if there is no such model, it is damaged, or the device is not there; in one
-            line that says what to do.
-        ValueError: if task, configuration, folds, plan or run are named besides a single model.
+        AutosegError: if there is no such model, it is damaged, or the device is not there; if task,
+            configuration, folds, plan or run are named besides a single model; if folds are no
+            list, or ``max_memory`` is no size; in one line that says what to do.
     """
-    names = [f"fold{fold}" if str(fold).isdigit() else str(fold) for fold in folds or ()]
-    choice = ModelChoice(configuration=configuration, plan=plan, run=run, folds=tuple(names))
-    options = PredictOptions(device=device, precision=precision)
+    if not _is_path(model):
+        raise AutosegError(f"a {type(model).__name__} is no place of a model", remedy="pass a path")
+    choice = ModelChoice(configuration=configuration, plan=plan, run=run, folds=_fold_names(folds))
+    limit = None if max_memory is None else parse_bytes(str(max_memory), "max_memory")
+    options = PredictOptions(device=device, precision=precision, max_memory_bytes=limit)
     found = find_model(Path(model), task, choice)
     return LoadedModel(load_segmenter(found.groups, options, found.clean_up))
+
+
+def _fold_names(folds: Iterable[int | str] | None) -> tuple[str, ...]:
+    if folds is None:
+        return ()
+    if isinstance(folds, str) or not isinstance(folds, Iterable):
+        raise AutosegError(
+            f"folds={folds!r:.40} is no list of folds",
+            remedy="write for example folds=[0, 1] or folds=['everything']",
+        )
+    return tuple(f"fold{fold}" if str(fold).isdigit() else str(fold) for fold in folds)
 
 
 class LoadedModel:
@@ -102,6 +120,9 @@ class LoadedModel:
     ) -> Result:
         """Segment an image.
 
+        What sets it apart from the images of the training, so that the result is doubtful, is told
+        in ``Result.warnings``.
+
         Args:
             image: a numpy array of real numbers, ``(channels, z, y, x)`` or, of one channel,
                 ``(z, y, x)``; with two spacings ``(channels, y, x)`` or ``(y, x)``. Or a file or
@@ -115,29 +136,41 @@ class LoadedModel:
             The segmentation, on the image's grid.
 
         Raises:
-            DataError: if it is no image of finite numbers, or does not have the model's channels.
-            ValueError: if there is a spacing besides a file or an image of SimpleITK.
+            DataError: if it is no image of finite numbers, does not have the model's channels, has
+                nothing to segment, a spacing that cannot be right or one besides its own, is a 2D
+                picture where the model needs volumes, or would take more memory than it may.
         """
         if not isinstance(image, np.ndarray) and spacing is not None:
-            raise ValueError("'spacing' is for arrays; files and images bring their own")
+            raise DataError(
+                "'spacing' is for arrays; files and images bring their own", remedy="leave it out"
+            )
         found = self._image(image, spacing)
-        return Result(self.segmenter, found, self.segmenter.segment(found, progress))
+        self.segmenter.check(found)
+        seen = self.segmenter.seen
+        warnings = unlike(found, seen) if seen is not None else ()
+        labels = self.segmenter.segment(found, progress)
+        return Result(self.segmenter, found, labels, warnings)
 
     def _image(self, image: AnyImage, spacing: Sequence[float] | None) -> Image:
         if isinstance(image, np.ndarray):
             return image_from_array(image, spacing)
         if isinstance(image, Image):
-            return image
+            return own_image(image, image.array)
         if isinstance(image, (str, PathLike)):
-            return read_image(self._files(Path(image)))
+            return self._read(self._files(Path(image)))
         if isinstance(image, ItkImage):
             return image_from_itk(image)
         if isinstance(image, Sequence) and image and all(map(_is_path, image)):
-            return read_image([Path(path).expanduser() for path in image])
+            return self._read([Path(path).expanduser() for path in image])
         raise DataError(
             f"a {type(image).__name__} is no image",
             remedy="pass a numpy array with its spacing, a path, or an image of SimpleITK",
         )
+
+    def _read(self, paths: Sequence[Path]) -> Image:
+        if self.segmenter.max_memory_bytes is not None:
+            self.segmenter.refuse_too_large(read_geometry(paths[0])[0])
+        return read_image(paths)
 
     def _files(self, path: Path) -> tuple[Path, ...]:
         """The files of one image; of several channels the first stands for all."""
@@ -160,9 +193,21 @@ class Result:
         segmenter: what made it.
         image: what was segmented; kept for ``probabilities``.
         labels: file values on the image's grid.
+        warnings: what sets the image apart from those of the training.
+
+    Attributes:
+        warnings: what sets the image apart from those the model was trained on, so that the result
+            is doubtful, a line each; none for an image like the others.
     """
 
-    def __init__(self, segmenter: Segmenter, image: Image, labels: LabelMap) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        image: Image,
+        labels: LabelMap,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.warnings = tuple(warnings)
         self._segmenter = segmenter
         self._image = image
         self._labels = labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autoseg.errors import WorkspaceError
+from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.io.model_file import SUFFIX
 from autoseg.io.named_models import BUNDLE_NAME, bundles_at
 from autoseg.io.workspace import TaskFolder, Workspace
@@ -21,14 +21,18 @@ def find_model(place: Path, task: str | None, choice: ModelChoice) -> Chosen:
         choice: what is to be used of a task.
 
     Raises:
-        AutosegError: if there is no such model.
-        ValueError: if something is to be chosen where there is nothing to choose from.
+        AutosegError: if there is no such model, or something is to be chosen where there is nothing
+            to choose from.
     """
     place = place.expanduser()
     files = bundles_at(place)
     if files:
         if choice.is_narrow or task is not None:
-            raise ValueError(f"{place} is one model, of which nothing is chosen")
+            raise AutosegError(
+                "is one model, of which nothing is chosen",
+                place=place,
+                remedy="leave out task, configuration, folds, plan and run",
+            )
         return Chosen(groups=(files,), why=str(place))
     folder = TaskFolder(place.resolve())
     if folder.exists and task in (None, folder.name):

@@ -262,7 +262,7 @@ class Predictor:
             raise DataError(
                 f"has {counted(image.num_channels, 'channel')}, the model needs {len(expected)}: "
                 f"{', '.join(expected)}",
-                remedy="a fourth axis counts as channels: write one file per time point"
+                remedy="a fourth axis counts as channels: give time points one by one"
                 if image.num_channels > len(expected)
-                else "name their files CASE_0000, CASE_0001, ...",
+                else "name their files CASE_0000, CASE_0001, ..., or stack them in one array",
             )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.fingerprint import IntensityStats
-from autoseg.core.geometry import Triple
+from autoseg.core.geometry import Geometry, Triple
 from autoseg.core.image import Image
 from autoseg.errors import DataError
+from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
 
 SPACING_FACTOR = 1.5
 """A spacing is far from the training data's if it is beyond their range by this factor."""
@@ -42,6 +43,16 @@ class Seen:
     intensities: tuple[IntensityStats | None, ...]
     across: int | None = None
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there were 2D images."""
+        return self.max_spacing[0] == SINGLE_SLICE_SPACING_MM
+
+    @property
+    def has_volumes(self) -> bool:
+        """Whether there were others."""
+        return self.min_spacing[0] != SINGLE_SLICE_SPACING_MM
+
 
 def unlike(image: Image, seen: Seen) -> tuple[str, ...]:
     """What sets an image apart from those a model was trained on, so that a result is doubtful.
@@ -54,11 +65,11 @@ def unlike(image: Image, seen: Seen) -> tuple[str, ...]:
         A line each; none for an image like the others.
 
     Raises:
-        DataError: if there is nothing to segment in it, or its spacing cannot be right.
+        DataError: if there is nothing to segment in it, its spacing cannot be right, or it is a 2D
+            picture and the model needs volumes.
     """
     _refuse_empty(image)
-    spacing = _unlike_spacing(image.geometry.spacing, seen)
-    return tuple(spacing + _unlike_intensities(image, seen))
+    return tuple(_unlike_grid(image.geometry, seen) + _unlike_intensities(image, seen))
 
 
 def _refuse_empty(image: Image) -> None:
@@ -66,21 +77,39 @@ def _refuse_empty(image: Image) -> None:
     if (values[0] == values).all():
         raise DataError(
             f"every voxel has the value {values[0]:g}: there is nothing to segment",
-            remedy="look at the file",
+            remedy="look at the image",
         )
 
 
-def _unlike_spacing(spacing: Triple, seen: Seen) -> list[str]:
-    factors = [
-        max(low / one, one / high)
-        for one, low, high in zip(spacing, seen.min_spacing, seen.max_spacing, strict=True)
-    ]
-    far = [axis for axis, factor in enumerate(factors) if factor > SPACING_FACTOR]
+def _unlike_grid(geometry: Geometry, seen: Seen) -> list[str]:
+    is_picture = geometry.shape[0] == 1 and geometry.spacing[0] == SINGLE_SLICE_SPACING_MM
+    if seen.has_pictures if is_picture else seen.has_volumes:
+        return _unlike_spacing(geometry.spacing, seen, range(3))
+    if is_picture and seen.across != 0:
+        raise DataError(
+            "is a 2D picture, the model needs volumes",
+            remedy="choose a model of configuration 2d, or one of pictures",
+        )
+    kind, others = "a volume", "2D pictures"
+    if is_picture:
+        kind, others = "a 2D picture", "volumes"
+    # A picture has no distance of slices; what stands for it is of no use to anybody.
+    in_slices = _unlike_spacing(geometry.spacing, seen, (1, 2))
+    return [f"is {kind}, the training data were {others}", *in_slices]
+
+
+def _unlike_spacing(spacing: Triple, seen: Seen, axes: Sequence[int]) -> list[str]:
+    lows, highs = seen.min_spacing, seen.max_spacing
+    factors = {a: max(lows[a] / spacing[a], spacing[a] / highs[a]) for a in axes}
+    far = [axis for axis, factor in factors.items() if factor > SPACING_FACTOR]
     if not far:
         return []
-    words = f"spacing {_mm(spacing)} (z, y, x), the training data had {_range_of(seen)}"
+    words = (
+        f"spacing {_mm([spacing[a] for a in axes])} ({', '.join(_AXES[a] for a in axes)}), "
+        f"the training data had {_range_of(seen, axes)}"
+    )
     if any(factors[axis] > _IMPOSSIBLE_FACTOR for axis in far if axis != seen.across):
-        raise DataError(f"{words}: it cannot be right", remedy="mend the spacing of the file")
+        raise DataError(f"{words}: it cannot be right", remedy="mend the spacing of the image")
     letters = ", ".join(_AXES[axis] for axis in far)
     return [f"{words}: the model knows nothing like it along {letters}"]
 
@@ -108,10 +137,8 @@ def _mm(spacing: Sequence[float]) -> str:
     return " x ".join(f"{one:g}" for one in spacing) + " mm"
 
 
-def _range_of(seen: Seen) -> str:
-    if seen.min_spacing == seen.max_spacing:
-        return _mm(seen.min_spacing)
-    pairs = zip(seen.min_spacing, seen.max_spacing, strict=True)
+def _range_of(seen: Seen, axes: Sequence[int]) -> str:
+    pairs = [(seen.min_spacing[axis], seen.max_spacing[axis]) for axis in axes]
     return " x ".join(f"{low:g}-{high:g}" if low != high else f"{low:g}" for low, high in pairs) + (
         " mm"
     )

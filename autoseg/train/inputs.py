@@ -6,6 +6,7 @@ import platform
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -14,7 +15,7 @@ from autoseg.core.dataset import Case, Dataset, Split
 from autoseg.core.fingerprint import Fingerprint
 from autoseg.core.model import Member, Model
 from autoseg.core.plan import Configuration, InitialWeights, Plan, Recipe, TrainingSpec
-from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.errors import ArtifactError, AutosegError, WorkspaceError
 from autoseg.io.case_store import CaseStore, source_of
 from autoseg.io.task import Planned, load_fold, load_planned, planned_configuration
 from autoseg.io.workspace import EVERYTHING, TaskFolder
@@ -264,7 +265,7 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
         where = task.fold_folder(request.plan, request.configuration, request.run, request.fold)
         previous = find_previous(task, configuration.previous, where, split, store, dataset.labels)
     recipe = plan.recipe(request.configuration)
-    return TrainingInputs(
+    inputs = TrainingInputs(
         dataset=dataset,
         fingerprint=fingerprint,
         plan=plan,
@@ -275,6 +276,18 @@ def load_inputs(task: TaskFolder, request: TrainRequest) -> TrainingInputs:
         spec=spec,
         previous=previous,
     )
+    _check_model(inputs, request, task.plan_file(request.plan))
+    return inputs
+
+
+def _check_model(inputs: TrainingInputs, request: TrainRequest, place: Path) -> None:
+    """See that the fold could be described when it is finished."""
+    try:
+        inputs.model(request, "")
+    except ValidationError as error:
+        finding = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        remedy = "mend the plan or the data, then run: autoseg plan"
+        raise ArtifactError(finding, place=place, remedy=remedy) from error
 
 
 def _check_names(configuration: Configuration, spec: TrainingSpec) -> None:

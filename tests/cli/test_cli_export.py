@@ -1,5 +1,8 @@
 import json
+import shutil
+import tempfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from commands import ON_CPU, assert_refused, call
@@ -94,6 +97,16 @@ def test_a_model_may_be_a_path(export, task, tmp_path):
         file = tmp_path / f"{place.name}.autoseg"
         assert "model: Task01_Ball 2d fold1" in export(place, file).out
         assert manifest(file)["summary"] == "as named"
+
+
+def test_a_model_may_lie_near_the_root(export, task, tmp_path):
+    folder = task.fold_folder("default", "2d", "default", "fold1").root
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        called = export(Path(place) / "bundle.json", tmp_path / "m.autoseg")
+    assert "model: Task01_Ball 2d fold1" in called.out, called.err
+    (group,) = manifest(tmp_path / "m.autoseg")["groups"]
+    assert group["held_out"] == []
 
 
 def test_what_cannot_be_exported_is_refused_in_a_line(export, tmp_path):

@@ -138,15 +138,10 @@ def test_regions_are_outputs_in_the_order_of_the_description(workspace, write):
     assert model.labels.output_values == (1, 2)
 
 
-def test_cases_of_the_validation_are_held_out_and_spacings_measured(workspace, write):
-    root = write()
-    rows = [{"prediction_file": f"/far/away/validation/case_{n}.nii.gz"} for n in (2, 1)]
-    (root / "fold_0" / "validation").mkdir()
-    (root / "fold_0" / "validation" / "summary.json").write_text(
-        json.dumps({"metric_per_case": rows})
-    )
+def measure(root, spacings):
+    """Leave a fingerprint in the folder of a model."""
     measured = {
-        "spacings": [[3.0, 1.0, 0.5], [2.0, 1.5, 0.75]],
+        "spacings": spacings,
         "shapes_after_crop": [[10, 20, 30]] * 2,
         "foreground_intensity_properties_per_channel": plans()[
             "foreground_intensity_properties_per_channel"
@@ -154,6 +149,26 @@ def test_cases_of_the_validation_are_held_out_and_spacings_measured(workspace, w
         "median_relative_size_after_cropping": 1.0,
     }
     (root / "dataset_fingerprint.json").write_text(json.dumps(measured))
+
+
+def test_a_fingerprint_of_other_data_is_refused(workspace, write):
+    root = write()
+    measure(root, [[3.0, 1.0, 500.0], [2.0, 1.5, 750.0]])
+
+    error = refusal(workspace, root)
+
+    assert error.place == str(root)
+    assert "mm is more than 100 times away from the training data's 500 to 750" in str(error)
+
+
+def test_cases_of_the_validation_are_held_out_and_spacings_measured(workspace, write):
+    root = write()
+    measure(root, [[3.0, 1.0, 0.5], [2.0, 1.5, 0.75]])
+    rows = [{"prediction_file": f"/far/away/validation/case_{n}.nii.gz"} for n in (2, 1)]
+    (root / "fold_0" / "validation").mkdir()
+    (root / "fold_0" / "validation" / "summary.json").write_text(
+        json.dumps({"metric_per_case": rows})
+    )
 
     done = import_models(workspace, root)
 

@@ -6,6 +6,7 @@ import pytest
 from autoseg.core.fingerprint import IntensityStats
 from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Recipe
+from autoseg.errors import DataError
 from autoseg.imaging.boxes import Box, crop
 from autoseg.imaging.positions import foreground_positions
 from autoseg.imaging.prepare import (
@@ -400,3 +401,13 @@ def inside_box(trace):
     mask = np.zeros([trace.shape[axis] for axis in trace.transpose], dtype=bool)
     crop(mask, trace.box)[...] = True
     return mask.transpose(np.argsort(trace.transpose))
+
+
+@pytest.mark.parametrize("target", [(2e-5, 1e-5, 4e-5), (2e-9, 1e-9, 4e-9)])
+def test_an_image_that_would_fill_any_memory_is_refused_in_a_line(target):
+    image = np.random.default_rng(0).normal(size=(1, 4, 5, 6)).astype(np.float32)
+    with pytest.raises(DataError) as caught:
+        prepare(image, (3.0, 1.0, 2.0), recipe(target))
+    message = str(caught.value)
+    assert message.startswith("of spacing 3 x 1 x 2 mm, resampled to ")
+    assert "voxels, more than fit into memory; look at its spacing" in message

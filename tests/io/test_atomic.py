@@ -54,6 +54,17 @@ def test_a_partial_file_keeps_the_ending_of_its_target(tmp_path: Path):
         partial.touch()
 
 
+@pytest.mark.parametrize("inside", ["", "/entry.json"])
+def test_an_error_of_a_block_names_the_file_that_was_to_appear(tmp_path: Path, inside: str):
+    with (
+        pytest.raises(AutosegError, match="not good enough") as caught,
+        atomic.atomic_path(tmp_path / "a.png") as partial,
+    ):
+        raise AutosegError("not good enough", place=f"{partial}{inside}")
+
+    assert caught.value.place == f"{tmp_path / 'a.png'}{inside}"
+
+
 def test_a_folder_appears_only_when_its_block_ends(tmp_path: Path):
     target = tmp_path / "store" / "case"
     with atomic.atomic_folder(target) as partial:

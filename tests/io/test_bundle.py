@@ -95,6 +95,14 @@ def test_a_model_comes_back(tmp_path: Path):
     assert bundle.load_model(tmp_path / "bundle.json") == _model()
 
 
+def test_a_model_of_numbers_that_no_training_leaves_is_refused(tmp_path: Path):
+    training = TrainingSpec(mirror_axes=(0, 1, 2) * 12)
+    bundle.save_model(tmp_path / "bundle.json", _model().model_copy(update={"training": training}))
+
+    with pytest.raises(ArtifactError, match=r"mirror_axes: must be different and below 3"):
+        bundle.load_model(tmp_path / "bundle.json")
+
+
 def test_missing_weights_and_models_are_told(tmp_path: Path):
     with pytest.raises(WorkspaceError, match=r"w\.safetensors: weights do not exist"):
         bundle.load_weights(tmp_path / "w.safetensors")

@@ -12,7 +12,13 @@ from autoseg.core.model_file import FoldScores
 from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError, AutosegError
 from autoseg.io import bundle
-from autoseg.io.model_file import MANIFEST, OpenedModel, PackedGroup, write_model_file
+from autoseg.io.model_file import (
+    MANIFEST,
+    OpenedModel,
+    PackedGroup,
+    open_groups,
+    write_model_file,
+)
 from autoseg.io.stored_zip import ALIGNMENT, read_entries, write_entries
 from autoseg.networks.from_weights import network_of
 
@@ -189,6 +195,32 @@ def test_what_is_no_zip_file_is_refused(tmp_path):
     assert "cut off, or not a model file" in refusal(tmp_path / "m.autoseg")
     with pytest.raises(ArtifactError, match="there is no model here"):
         OpenedModel(tmp_path / "none.autoseg")
+
+
+@pytest.mark.parametrize("name", ["m.zip", "m", "m.json"])
+def test_a_model_file_is_known_by_its_content(file, name):
+    ((first, second),), _ = open_groups([[file.rename(file.with_name(name))]])
+    assert (first.model.members[0].fold, second.model.members[0].fold) == ("fold0", "fold1")
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\0\xff", b"\x89PNG", b""])
+def test_something_else_is_said_to_be_no_model(tmp_path, content):
+    image, described = tmp_path / "a.nii.gz", tmp_path / "bundle.json"
+    for path in (image, described):
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError) as caught:
+        open_groups([[image]])
+    assert str(caught.value) == (
+        f"{image}: is no model file; name a file that autoseg export wrote, or a bundle.json"
+    )
+    with pytest.raises(ArtifactError, match=r"bundle\.json: not valid JSON: "):
+        open_groups([[described]])
+
+
+def test_a_described_model_may_be_called_otherwise(bundles):
+    path = bundles[0].rename(bundles[0].with_name("ours.txt"))
+    ((trained,),), _ = open_groups([[path]])
+    assert trained.description == path
 
 
 def test_a_file_of_a_newer_version_is_refused(file):
@@ -420,18 +452,64 @@ def test_a_cascade_that_builds_on_itself_is_refused(tmp_path):
     assert "its previous stage does not come before it" in refusal(itself)
 
 
-def test_a_patch_beyond_any_memory_is_refused(file):
-    def large(model):
-        model["plan"]["configurations"]["2d"]["patch_size"] = [1 << 20, 1 << 20]
+def planned(model):
+    return model["plan"]["configurations"]["2d"]
 
-    assert "a patch of more than 2**30 voxels" in refusal(with_model(file, large))
+
+@pytest.mark.parametrize(
+    ("patch", "features"),
+    [([1 << 20, 1 << 20], [4, 6]), ([1 << 15, 1 << 15], [32, 64]), ([12, 16], [1 << 40, 1 << 99])],
+)
+def test_a_patch_or_network_beyond_any_memory_is_refused(file, patch, features):
+    def change(model):
+        planned(model)["patch_size"] = patch
+        planned(model)["network"]["features_per_stage"] = features
+
+    assert "2d: patch and features are beyond any memory" in refusal(with_model(file, change))
+
+
+@pytest.mark.parametrize("axes", [[0, 1] * 18, [9], [-1], [2], [1, 1]])
+def test_axes_that_cannot_be_mirrored_are_refused(file, axes):
+    found = refusal(with_model(file, lambda model: model["training"].update(mirror_axes=axes)))
+    assert found.endswith("0.json: training.mirror_axes: must be different and below 2")
+
+
+def test_a_spacing_far_from_that_of_the_training_is_refused(file):
+    whole = file.read_bytes()
+
+    # The training data had 1 to 3, 1 to 2 and 1 to 2 mm, the plan's axes are (y, z, x).
+    def changed(z, x):
+        file.write_bytes(whole)
+        return with_model(file, lambda model: planned(model).update(spacing=[z, x]))
+
+    assert refusal(changed(1e-4, 1.0)).endswith(
+        "2d.spacing: 0.0001 mm is more than 100 times away from the training data's 1 to 3 mm"
+    )
+    assert "2d.spacing: 250 mm" in refusal(changed(1.0, 250.0))
+    OpenedModel(changed(250.0, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [([0, 1, 1], [3, 2, 2]), ([1, -1, 1], [3, 2, 2]), ([1, 1, 3], [3, 2, 2])]
+)
+def test_spacings_that_no_data_have_are_refused(file, low, high):
+    changed = with_model(file, lambda model: model.update(min_spacing=low, max_spacing=high))
+    assert "'min_spacing' must be positive and at most 'max_spacing'" in refusal(changed)
+
+
+@pytest.mark.parametrize("values", [(1 << 64, 1), (-(1 << 63) - 1, 1), (-1, 1 << 63)])
+def test_label_values_of_more_than_64_bits_are_refused(file, values):
+    def change(model):
+        for structure, value in zip(model["labels"]["structures"], values, strict=True):
+            structure["values"] = [value]
+
+    assert "labels: values must fit into 64 bits" in refusal(with_model(file, change))
 
 
 @pytest.mark.parametrize(
     "network",
     [
-        {"features_per_stage": [1 << 40, 1 << 40]},
-        {"features_per_stage": [1 << 100, 4]},
+        {"features_per_stage": [1 << 20, 1 << 20]},
         {"blocks_per_stage": [1 << 60, 1]},
         {"decoder_blocks_per_stage": [1 << 60]},
         {"kernel_sizes": [[3, 3], [(1 << 50) + 1, 3]]},
@@ -441,7 +519,7 @@ def test_a_patch_beyond_any_memory_is_refused(file):
 )
 def test_a_network_larger_than_its_weights_is_never_built(file, network):
     def change(model):
-        model["plan"]["configurations"]["2d"]["network"].update(network)
+        planned(model)["network"].update(network)
 
     ((trained, _),) = OpenedModel(with_model(file, change)).groups()
     with pytest.raises(ArtifactError, match=r"0\.safetensors: the weights do not fit the network"):

@@ -153,6 +153,18 @@ def test_arrays_in_any_memory_layout_and_type_give_the_same(file):
         np.testing.assert_array_equal(model.predict(other, SPACING).array, expected)
 
 
+@pytest.mark.parametrize("kind", ["array", "one channel", "image"])
+def test_a_result_does_not_change_with_the_array_it_was_made_of(file, flat, kind):
+    buffer = array(1 if kind == "one channel" else 2)
+    whole = Image(array=buffer, geometry=Geometry(shape=SHAPE, spacing=SPACING))
+    model = autoseg.load_model(flat if kind == "one channel" else file, **ON_CPU)
+    given = {"array": buffer, "one channel": buffer[0], "image": whole}[kind]
+    result = model.predict(given, None if kind == "image" else SPACING)
+    before = result.probabilities()
+    buffer[:] = 7 - buffer
+    np.testing.assert_array_equal(result.probabilities(), before)
+
+
 @pytest.fixture
 def oblique():
     geometry = replace(toy_geometry(1), shape=SHAPE)
@@ -183,6 +195,17 @@ def test_a_result_is_saved_in_the_format_of_its_ending(file, oblique, tmp_path):
         saved = read_labels(tmp_path / "out" / name)
         np.testing.assert_array_equal(saved.array, result.array)
         assert saved.geometry.distance_vox(oblique.geometry) < 1e-3
+
+
+def test_a_volume_that_is_saved_as_a_picture_is_refused_by_its_own_name(file, oblique, tmp_path):
+    result = autoseg.load_model(file, **ON_CPU).predict(oblique)
+    with pytest.raises(AutosegError) as caught:
+        result.save(tmp_path / "x.png")
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.png'}: a picture holds one slice, not 5; write another format, such as "
+        ".nii.gz"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_flat_image_of_simpleitk_is_a_slice(flat):
@@ -226,7 +249,7 @@ def test_a_folder_of_several_images_is_refused(flat, tmp_path):
 
 
 def test_files_bring_their_own_spacing(file):
-    with pytest.raises(ValueError, match="'spacing' is for arrays"):
+    with pytest.raises(DataError, match=r"'spacing' is for arrays.*; leave it out"):
         autoseg.load_model(file, **ON_CPU).predict("a.nii.gz", SPACING)
 
 
@@ -292,8 +315,87 @@ def test_what_is_no_model_is_refused_in_a_line(task, tmp_path):
 
 
 def test_nothing_is_chosen_of_a_single_model(file):
-    with pytest.raises(ValueError, match="is one model, of which nothing is chosen"):
-        autoseg.load_model(file, configuration="2d", **ON_CPU)
+    for named in ({"configuration": "2d"}, {"folds": [0]}, {"task": "Task_Small"}):
+        with pytest.raises(AutosegError) as caught:
+            autoseg.load_model(file, **named, **ON_CPU)
+        assert str(caught.value) == (
+            f"{file}: is one model, of which nothing is chosen; leave out task, configuration, "
+            "folds and run"
+        )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"folds": 0}, "folds=0 is no list of folds; write for example folds=[0, 1]"),
+        ({"folds": "everything"}, "folds='everything' is no list of folds"),
+        ({"max_memory": "much"}, "max_memory: 'much' is no size; write for example 8GB"),
+        ({"max_memory": -1}, "max_memory: '-1' is no size"),
+        ({"max_memory": True}, "max_memory: 'True' is no size"),
+        ({"device": "quantum"}, "there is no device 'quantum' here"),
+        ({"precision": "float7"}, "no precision named 'float7'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_a_line(task, given, message):
+    with pytest.raises(AutosegError) as caught:
+        autoseg.load_model(task.root, **(ON_CPU | given))
+    assert str(caught.value).startswith(message)
+
+
+def test_what_is_no_path_is_no_model():
+    with pytest.raises(AutosegError, match="a NoneType is no place of a model; pass a path"):
+        autoseg.load_model(None)
+
+
+# What is told of an image
+
+
+def test_an_image_unlike_those_of_the_training_comes_with_a_warning(file):
+    model = autoseg.load_model(file, **ON_CPU)
+    assert model.predict(array(), SPACING).warnings == ()
+    (line,) = model.predict(array(), (3.0, 1.5, 9.0)).warnings
+    assert line == (
+        "spacing 3 x 1.5 x 9 mm (z, y, x), the training data had 1-3 x 1-2 x 1-2 mm: the model "
+        "knows nothing like it along x"
+    )
+    (line,) = model.predict(array() + 5000, SPACING).warnings
+    assert line.startswith("CT: intensities mostly ")
+
+
+@pytest.mark.parametrize(
+    ("given", "spacing", "message"),
+    [
+        (array() * 0, SPACING, "every voxel has the value 0: there is nothing to segment"),
+        (array(), (1000, 1, 1), "1000 x 1 x 1 mm .*: it cannot be right; mend the spacing of the"),
+        (array(3), SPACING, "has 3 channels.*; a fourth axis counts as channels: give time points"),
+        (array(1), SPACING, r"has 1 channel.*, or stack them in one array"),
+        (array(), 1.0, r"a spacing of 1\.0; write predict\(array, spacing="),
+        (array(), "111", r"a spacing of '111'; write predict\(array, spacing="),
+        (array(2, (1, 9, 9))[:, 0], (1, 1), "is a 2D picture, the model needs volumes"),
+    ],
+)
+def test_what_the_command_refuses_is_refused_in_memory(file, given, spacing, message):
+    with pytest.raises(DataError, match=message):
+        autoseg.load_model(file, **ON_CPU).predict(given, spacing)
+
+
+@pytest.mark.parametrize("limit", ["100MB", 100_000_000])
+def test_an_image_that_would_take_too_much_memory_is_refused(flat, tmp_path, limit):
+    model = autoseg.load_model(flat, max_memory=limit, **ON_CPU)
+    write_image(tmp_path / "a.nii.gz", toy_case(0)[0])
+    for given, spacing in ((array(1), SPACING), (tmp_path / "a.nii.gz", None)):
+        with pytest.raises(DataError, match="more than the 100 MB allowed"):
+            model.predict(given, spacing)
+    enough = autoseg.load_model(flat, max_memory="8GB", **ON_CPU)
+    assert enough.predict(array(1), SPACING).array.shape == SHAPE
+
+
+def test_a_file_is_not_read_where_its_header_tells_that_it_is_too_large(flat, tmp_path):
+    write_image(tmp_path / "a.nii", toy_case(0)[0])
+    whole = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(whole[:400])
+    with pytest.raises(DataError, match="more than the 100 MB allowed"):
+        autoseg.load_model(flat, max_memory="100MB", **ON_CPU).predict(tmp_path / "a.nii")
 
 
 def test_the_image_read_is_the_image_in_the_file(flat, tmp_path):

@@ -214,11 +214,11 @@ def test_cases_stand_alone_and_keep_their_order(predictor, inputs, tmp_path):
     assert found[1].error.startswith(str(tmp_path / "broken.nii.gz"))
     assert found[2].error == (
         f"{tmp_path / 'empty.nii.gz'}: every voxel has the value 0: there is nothing to segment; "
-        "look at the file"
+        "look at the image"
     )
     assert found[3].error == (
         f"{inputs[0][1][0]}: has 2 channels, the model needs 1: MRI; a fourth axis counts as "
-        "channels: write one file per time point"
+        "channels: give time points one by one"
     )
 
 

@@ -62,6 +62,43 @@ def test_the_distance_of_slices_is_of_less_account_where_they_are_seen_one_by_on
         unlike(ct(spacing=(999.0, 0.8, 0.7)), seen())
 
 
+def picture(spacing=(0.8, 0.7)) -> Image:
+    values = np.random.default_rng(0).uniform(-1000, 600, (1, 1, 9, 8)).astype(np.float32)
+    return Image(array=values, geometry=Geometry(shape=(1, 9, 8), spacing=(999.0, *spacing)))
+
+
+PICTURES = {"min_spacing": (999.0, 0.7, 0.7), "max_spacing": (999.0, 0.9, 0.7), "across": 0}
+
+
+@pytest.mark.parametrize("across", [None, 1])
+def test_a_picture_is_refused_where_volumes_are_needed(across):
+    with pytest.raises(DataError) as caught:
+        unlike(picture(), seen(across=across))
+    assert str(caught.value) == (
+        "is a 2D picture, the model needs volumes; choose a model of configuration 2d, or one of "
+        "pictures"
+    )
+
+
+def test_a_picture_among_slices_and_a_volume_among_pictures_are_told():
+    assert unlike(picture(), seen(across=0)) == ("is a 2D picture, the training data were volumes",)
+    assert unlike(ct(), seen(**PICTURES)) == ("is a volume, the training data were 2D pictures",)
+    assert unlike(picture(), seen(**PICTURES)) == ()
+    mixed = {"min_spacing": (2.5, 0.7, 0.7), "across": 0}
+    assert unlike(picture(), seen(**(PICTURES | mixed))) == ()
+    assert unlike(ct(), seen(**(PICTURES | mixed))) == ()
+
+
+def test_of_a_picture_no_distance_of_slices_is_named():
+    _, line = unlike(picture((2.0, 0.7)), seen(across=0))
+    assert line == (
+        "spacing 2 x 0.7 mm (y, x), the training data had 0.7-0.9 x 0.7 mm: the model knows "
+        "nothing like it along y"
+    )
+    with pytest.raises(DataError, match=r"spacing 2 x 100 mm \(y, x\).*cannot be right"):
+        unlike(picture((2.0, 100.0)), seen(across=0))
+
+
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 5000.0), (0.001, 0.0)])
 def test_intensities_in_another_unit_are_told(scale, offset):
     (line,) = unlike(ct(scale=scale, offset=offset), seen())

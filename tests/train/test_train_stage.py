@@ -14,7 +14,7 @@ from training_runs import InterruptAfter, folder_of, small_task, tick
 
 from autoseg.core.model import Model
 from autoseg.core.plan import TrainingSpec
-from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.errors import ArtifactError, AutosegError, WorkspaceError
 from autoseg.io import artifacts, bundle
 from autoseg.io.task import load_dataset, load_fingerprint
 from autoseg.networks import precision
@@ -280,6 +280,17 @@ def test_other_labels_than_the_plans_are_noticed(tmp_path):
     task["labels"]["structures"].append({"name": "third", "values": [3]})
     toy.task.task_file.write_text(json.dumps(task))
     with pytest.raises(WorkspaceError, match="other channels or label values"):
+        train_fold(toy.task, request())
+
+
+def test_what_no_model_may_say_is_noticed_before_the_training(tmp_path):
+    toy = make_toy(tmp_path)
+    file = toy.task.root / "fingerprint.json"
+    fingerprint = json.loads(file.read_text())
+    for case in fingerprint["cases"]:
+        case["spacing"] = [1000 * mm for mm in case["spacing"]]
+    file.write_text(json.dumps(fingerprint))
+    with pytest.raises(ArtifactError, match=r"mm is more than 100 times away.*; mend the plan or"):
         train_fold(toy.task, request())
 
 
