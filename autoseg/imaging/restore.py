@@ -108,7 +108,13 @@ def restore_slabs(
     parts = _Parts(slabs, grid.shape, _thickest(resizer.slabs))
     for slab in resizer.slabs:
         window = parts.take(slab.window)
-        yield slab.rows, np.stack([resizer.slab(slab, values) for values in window])
+        thickness = slab.rows.stop - slab.rows.start
+        restored = np.empty((len(window), thickness, *grid.new_shape[1:]), dtype=np.float32)
+        for output, values in enumerate(window):
+            resizer.slab(slab, values, restored[output])
+        yield slab.rows, restored
+        # Kept by nobody but who took it: slabs are large, here and below.
+        del restored
 
 
 def restore_probability_slabs(
@@ -158,7 +164,9 @@ def restore_probability_slabs(
         if slab.shape[2:] != across:
             slab = background(part.stop - part.start)
             slab[(slice(None), slice(None), *inside)] = outputs
+        del outputs
         yield slice(low + part.start, low + part.stop), turned(slab)
+        del slab
     for part in (cut for cut in cuts if cut.start >= high):
         yield part, turned(background(part.stop - part.start))
 

@@ -20,6 +20,7 @@ from autoseg.imaging.operators import Floats
 from autoseg.io.images import read_geometry, read_image
 from autoseg.io.probability_file import writing_probabilities
 from autoseg.io.readers.base import SINGLE_SLICE_SPACING_MM
+from autoseg.predict.memory import Wanted
 from autoseg.predict.overlap import ahead
 from autoseg.predict.record import CaseRecord, combined_hash, file_hash, forget_case
 from autoseg.predict.segmenter import (
@@ -79,6 +80,13 @@ class Case:
         wanted = (self.target, self.probabilities, self.doubts)
         return all(path.is_file() for path in wanted if path is not None)
 
+    @property
+    def wanted(self) -> Wanted:
+        """What is to be written besides the label map."""
+        return Wanted(
+            probabilities=self.probabilities is not None, uncertainty=self.doubts is not None
+        )
+
     def forget(self) -> None:
         """See that nothing vouches for the case's files, which are about to be replaced.
 
@@ -136,7 +144,8 @@ def _prepared(segmenter: Segmenter, cases: Iterable[Case], again: bool) -> Itera
                 case.noted = judged_anew(case.known, qualities_of(segmenter))
             else:
                 if segmenter.max_memory_bytes is not None:
-                    segmenter.refuse_too_large(read_geometry(case.paths[0])[0])
+                    geometry = read_geometry(case.paths[0])[0]
+                    segmenter.refuse_too_large(geometry, case.wanted)
                 image = read_image(case.paths)
                 segmenter.check(image)
                 case.warnings = unlike(image, segmenter.seen) if segmenter.seen else ()
@@ -222,7 +231,9 @@ def _finished(case: Case, begun: Begun, parts: Iterator[Part]) -> tuple[ReadyIma
             is_flat = geometry.shape[0] == 1 and geometry.spacing[0] == SINGLE_SLICE_SPACING_MM
             names = (*(() if labels.has_regions else ("background",)), *labels.output_names)
             shape = geometry.shape[1:] if is_flat else geometry.shape
-            sink = stack.enter_context(writing_probabilities(case.probabilities, names, shape))
+            sink = stack.enter_context(
+                writing_probabilities(case.probabilities, names, shape, slabs.axis)
+            )
             slabs = _watched(slabs, sink.watch)
         doubts = UncertaintyMap(geometry.shape, slabs.axis, labels.has_regions)
         if case.doubts is not None:

@@ -20,15 +20,12 @@ from autoseg.imaging.decide import Labels, indices_from
 from autoseg.imaging.operators import Floats
 from autoseg.imaging.prepare import Trace
 from autoseg.imaging.restore import raw_cuts, restore_labels, restore_probability_slabs
-from autoseg.predict.memory import refuse_too_large
+from autoseg.predict.memory import LABELS_ONLY, Wanted, refuse_too_large, slab_rows
 from autoseg.predict.predictor import Predictor, Ready
 from autoseg.predict.record import combined_hash
 from autoseg.predict.unlike import Seen
 
 logger = logging.getLogger(__name__)
-
-_SLAB_VALUES = 1 << 25
-_MOST_ROWS = 32
 
 Slabs = Iterator[tuple[slice, Floats]]
 
@@ -156,6 +153,7 @@ def indices_of(slabs: ProbabilitySlabs, shape: Shape, labels: LabelSpace) -> Lab
     along = np.moveaxis(indices, slabs.axis, 0)
     for rows, slab in slabs:
         along[rows] = indices_from(slab, labels)
+        del slab  # before the next is made
     return indices
 
 
@@ -240,16 +238,17 @@ class Segmenter:
         """
         return self.probabilities_of(self.ready(image), progress)
 
-    def refuse_too_large(self, geometry: Geometry) -> None:
+    def refuse_too_large(self, geometry: Geometry, wanted: Wanted = LABELS_ONLY) -> None:
         """Refuse an image that would take more memory than it may; its header is enough.
 
         Args:
             geometry: of the raw image.
+            wanted: besides its label map.
 
         Raises:
             DataError: if it would take more.
         """
-        refuse_too_large(self.predictors, geometry, self.max_memory_bytes)
+        refuse_too_large(self.predictors, geometry, self.max_memory_bytes, wanted)
 
     def ready(self, image: Image) -> ReadyImage:
         """Prepare an image for all predictors; those that see it the same way share it.
@@ -298,7 +297,7 @@ class Segmenter:
         members = list(zip(self.predictors, ready.inputs, strict=True))
         axis = _common_axis(members) if axis is None else axis
         shape = ready.geometry.shape
-        rows = _rows(self.labels.num_outputs, shape, axis)
+        rows = slab_rows(self.labels.num_outputs, shape, axis)
         shared = _SharedProgress(progress, len(members))
         streams: list[Slabs] = []
         for number, (predictor, one) in enumerate(members):
@@ -317,11 +316,14 @@ class Segmenter:
         Args:
             ready: the image.
             progress: called after each tile.
-            axis: of the raw grid, along which probabilities are wanted; None for any.
+            axis: of the raw grid, along which probabilities are best cut; None for any. Where a
+                member cannot be worked off along it they are cut along another.
         """
         predictor, one = self.predictors[0], ready.inputs[0]
         trace, shape = one.prepared.trace, ready.geometry.shape
-        if len(self.predictors) > 1 or axis not in (None, *predictor.axes()):
+        if any(axis not in member.axes() for member in self.predictors):
+            axis = None
+        if len(self.predictors) > 1:
             axis, streams = self.member_slabs(ready, progress, axis)
             mean = _averaged(streams)
             return Begun(parts=mean, size=shape[axis], labels=self.labels, shape=shape, axis=axis)
@@ -335,7 +337,7 @@ class Segmenter:
             axis=axis,
             trace=trace,
             own=own,
-            rows=_rows(self.labels.num_outputs, shape, axis),
+            rows=slab_rows(self.labels.num_outputs, shape, axis),
         )
 
     def label_map(self, image: Image | ReadyImage, indices: Labels) -> LabelMap:
@@ -367,11 +369,6 @@ def _common_axis(members: Members) -> int:
     return min(range(3), key=cost)
 
 
-def _rows(num_outputs: int, shape: Shape, axis: int) -> int:
-    """Rows of a slab, so that it stays small whatever the number of outputs."""
-    return max(1, min(_MOST_ROWS, _SLAB_VALUES // (num_outputs * prod(shape) // shape[axis])))
-
-
 def _held(predictor: Predictor, one: Ready, axis: int, rows: int, progress: Progress) -> Slabs:
     """Slabs along an axis that a predictor cannot be worked off along."""
     own = predictor.axes()[0]
@@ -391,15 +388,20 @@ def _held(predictor: Predictor, one: Ready, axis: int, rows: int, progress: Prog
 
 
 def _averaged(streams: Sequence[Slabs]) -> Slabs:
-    """The mean of slabs that are cut alike."""
-    for slabs in zip(*streams, strict=True):
-        rows, mean = slabs[0]
-        for other, slab in slabs[1:]:
+    """The mean of slabs that are cut alike; besides it there is one slab at a time."""
+    first, *others = streams
+    for rows, mean in first:
+        for stream in others:
+            other, slab = next(stream)
             assert other == rows
-            mean += slab
-        if len(slabs) > 1:
-            mean /= len(slabs)
+            np.add(mean, slab, out=mean)
+            del slab
+        if others:
+            np.divide(mean, len(streams), out=mean)
         yield rows, mean
+        del mean
+    ended = [next(stream, None) for stream in others]
+    assert all(more is None for more in ended)
 
 
 class _SharedProgress:

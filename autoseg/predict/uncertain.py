@@ -19,7 +19,8 @@ FOLDER = "uncertainty"
 """Beside the label maps: a folder of its own is never read as label maps or images."""
 
 _HOLD_FRACTIONS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-_DIGITS = 3  # what nobody can tell apart compresses to a third
+# Three digits are held and written: what nobody can tell apart compresses to a third.
+_STEPS = 1000
 
 
 class UncertaintyMap:
@@ -32,7 +33,7 @@ class UncertaintyMap:
     """
 
     def __init__(self, shape: Shape, axis: int, has_regions: bool) -> None:
-        self._array = np.zeros(shape, dtype=np.float32)
+        self._array = np.zeros(shape, dtype=np.uint16)
         self._along = np.moveaxis(self._array, axis, 0)
         self._has_regions = has_regions
 
@@ -46,12 +47,14 @@ class UncertaintyMap:
             The same.
         """
         for rows, slab in slabs:
-            self._along[rows] = uncertainty(slab, self._has_regions)
+            self._along[rows] = np.rint(uncertainty(slab, self._has_regions) * _STEPS)
             yield rows, slab
+            del slab  # before the next is made
 
     def image(self, geometry: Geometry) -> Image:
-        """The map so far: 0 where all is certain, 1 where nothing is."""
-        return Image(array=self._array[None], geometry=geometry)
+        """The map so far, to three digits: 0 where all is certain, 1 where nothing is."""
+        array = np.divide(self._array[None], _STEPS, dtype=np.float32)
+        return Image(array=array, geometry=geometry)
 
 
 def uncertainty_file(output: Path, name: str, image: Path) -> Path:
@@ -68,10 +71,10 @@ def uncertainty_file(output: Path, name: str, image: Path) -> Path:
 
 
 def write_uncertainty(path: Path, doubts: Image) -> None:
-    """Write a map to three digits, whole or not at all.
+    """Write a map, whole or not at all.
 
     Raises:
         AutosegError: if it cannot be written.
     """
     atomic.make_folder(path.parent)
-    write_image(path, Image(array=np.round(doubts.array, _DIGITS), geometry=doubts.geometry))
+    write_image(path, doubts)

@@ -1,3 +1,4 @@
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -224,6 +225,24 @@ def test_probabilities_come_slab_by_slab_of_the_whole_raw_grid(transpose, axis, 
     assert all(one.stop == other.start for one, other in pairwise(cuts))
     whole_array = restore_probabilities(in_parts(logits, axis, 3), trace, labels, axis)
     np.testing.assert_allclose(whole_array, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("margin", [0, 2])
+def test_a_slab_of_probabilities_is_kept_by_nobody_but_who_took_it(margin):
+    trace = trace_of((20, 8, 7), (20, 8, 7), margin=margin)
+    taken: list[weakref.ref[np.ndarray]] = []
+
+    def parts():
+        for _ in range(10):
+            assert all(known() is None for known in taken)
+            yield np.zeros((3, 2, 8, 7), np.float32)
+
+    slabs = restore_probability_slabs(parts(), trace, classes(3), rows=4)
+    while (slab := next(slabs, None)) is not None:
+        owner = slab[1] if slab[1].base is None else slab[1].base
+        taken.append(weakref.ref(owner))
+        del owner, slab
+    assert len(taken) == 5 + 2 * (margin > 0)
 
 
 def test_probabilities_of_another_number_of_outputs_are_refused():

@@ -12,10 +12,11 @@ def probabilities(outputs=3, shape=(7, 9, 5)) -> np.ndarray:
     return values / values.sum(axis=0)
 
 
-def write(path, values, names, rows=3):
-    with writing_probabilities(path, names, values.shape[1:]) as sink:
-        for start in range(0, values.shape[1], rows):
-            sink.add(values[:, start : start + rows])
+def write(path, values, names, rows=3, axis=0):
+    along = np.moveaxis(values, axis + 1, 1)
+    with writing_probabilities(path, names, values.shape[1:], axis) as sink:
+        for start in range(0, along.shape[1], rows):
+            sink.add(along[:, start : start + rows])
 
 
 def test_one_line_of_numpy_reads_them(tmp_path):
@@ -30,6 +31,37 @@ def test_one_line_of_numpy_reads_them(tmp_path):
     everything = np.stack([*np.load(tmp_path / "a.npz").values()]) / 255
     np.testing.assert_allclose(everything, values, atol=0.5 / 255 + 1e-6)
     assert np.load(tmp_path / "a.npz").files == names
+
+
+@pytest.mark.parametrize("most", [1, 300, 1 << 25])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_slabs_along_any_axis_make_the_same_file(tmp_path, monkeypatch, axis, most):
+    monkeypatch.setattr("autoseg.io.probability_file._MOST_VALUES", most)
+    values = probabilities()
+    write(tmp_path / "first.npz", values, ["a", "b", "c"])
+    write(tmp_path / "other.npz", values, ["a", "b", "c"], axis=axis)
+    assert (tmp_path / "other.npz").read_bytes() == (tmp_path / "first.npz").read_bytes()
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_picture_may_be_cut_along_any_axis(tmp_path, axis):
+    values = probabilities(shape=(1, 9, 5))
+    along = np.moveaxis(values, axis + 1, 1)
+    with writing_probabilities(tmp_path / "a.npz", ["a", "b", "c"], (9, 5), axis) as sink:
+        sink.add(along[:, :2])
+        sink.add(along[:, 2:])
+    stored = np.stack([*np.load(tmp_path / "a.npz").values()])
+    np.testing.assert_array_equal(stored, np.rint(values[:, 0] * 255))
+
+
+@pytest.mark.parametrize("stop", [0, 4])
+def test_slabs_that_are_missing_along_another_axis_leave_no_file(tmp_path, stop):
+    with (
+        pytest.raises(ValueError, match="bytes of an array of 443"),
+        writing_probabilities(tmp_path / "a.npz", ["a", "b", "c"], (7, 9, 5), 1) as sink,
+    ):
+        sink.add(probabilities().swapaxes(1, 2)[:, :stop])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_a_sound_zip(tmp_path):

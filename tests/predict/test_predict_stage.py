@@ -11,9 +11,10 @@ from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Plan
 from autoseg.errors import AutosegError
 from autoseg.io import artifacts
-from autoseg.io.images import read_labels, write_image
+from autoseg.io.images import read_image, read_labels, write_image
 from autoseg.io.task import load_dataset
 from autoseg.networks.precision import Precision
+from autoseg.predict.memory import prediction_memory
 from autoseg.predict.predictor import Predictor
 from autoseg.predict.record import load_record
 from autoseg.predict.segmenter import Segmenter
@@ -29,6 +30,14 @@ class Counting(torch.nn.Module):
     def forward(self, image):
         self.calls += 1
         return torch.cat([image, -image, image - 1], dim=1)
+
+
+class Sure(torch.nn.Module):
+    """A network to which two structures are alike but for less than half precision tells."""
+
+    def forward(self, image):
+        likely = 3 + 2e-4 * image.sin()
+        return torch.cat([torch.zeros_like(image), likely, likely.mul(0).add(3)], dim=1)
 
 
 @pytest.fixture
@@ -147,6 +156,29 @@ def test_probabilities_are_written_beside_and_missing_ones_are_made(predictor, i
     for name, values in zip(stored.files, expected, strict=True):
         np.testing.assert_allclose(stored[name] / 255, values, atol=0.5 / 255 + 1e-5)
     assert np.isin(read_labels(first.path).array, (0, 1, 2)).all()
+
+
+def test_probabilities_leave_the_label_map_as_it_is_whatever_a_model_sees_slices_of(
+    predictor, inputs, tmp_path, toy
+):
+    plan = artifacts.load(toy.task.plan_file("default"), Plan)
+    turned = plan.recipe("2d").model_copy(update={"transpose": (1, 0, 2)})
+    flat = replace(predictor, configuration=plan.configurations["2d"], recipe=turned)
+    flat = replace(flat, networks=[Sure()])
+    (alone, _), (beside, _) = (
+        predict_cases(flat, inputs, tmp_path / folder, probabilities=folder == "beside")
+        for folder in ("alone", "beside")
+    )
+    labels = read_labels(alone.path).array
+    assert set(np.unique(labels)) == {1, 2}
+    np.testing.assert_array_equal(read_labels(beside.path).array, labels)
+    image = toy_case(0)[0]
+    slabs = Segmenter(predictors=(flat,)).probability_slabs(image)
+    stored = np.stack([*np.load(tmp_path / "beside" / "0.npz").values()]) / 255
+    for rows, slab in slabs:
+        np.testing.assert_allclose(
+            np.moveaxis(stored, slabs.axis + 1, 1)[:, rows], slab, atol=0.5 / 255 + 1e-5
+        )
 
 
 def test_probabilities_of_an_earlier_label_map_do_not_stay(predictor, inputs, tmp_path):
@@ -383,3 +415,14 @@ def test_a_file_called_uncertainty_is_no_matter_where_no_maps_are_wanted(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "uncertainty").touch()
     assert predict_cases(predictor, inputs, tmp_path / "out")[0].error is None
+
+
+def test_what_is_wanted_besides_counts_before_a_case_is_read(predictor, inputs, tmp_path):
+    where = read_image(inputs[0][1]).geometry
+    limit = prediction_memory([predictor], where).total
+    limited = Segmenter(predictors=(predictor,), max_memory_bytes=limit)
+    first = predict_cases(limited, inputs[:1], tmp_path / "plain")[0]
+    assert first.error is None
+    for wanted in ("probabilities", "uncertainty"):
+        (first,) = predict_cases(limited, inputs[:1], tmp_path / wanted, **{wanted: True})
+        assert ", leave out --" in first.error

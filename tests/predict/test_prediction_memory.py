@@ -10,7 +10,7 @@ from autoseg.core.labels import LabelSpace, Structure
 from autoseg.core.plan import Configuration, NetworkSpec, Recipe, TrainingSpec
 from autoseg.errors import DataError
 from autoseg.networks.precision import Precision
-from autoseg.predict.memory import prediction_memory, refuse_too_large
+from autoseg.predict.memory import Wanted, prediction_memory, refuse_too_large, slab_rows
 from autoseg.predict.predictor import Predictor
 
 MEGA = 10**6
@@ -131,6 +131,54 @@ class TestEstimate:
         assert memory.network_pass == 0
         assert memory.process > 10**9
 
+    def test_probabilities_are_cut_along_the_first_axis_and_pass_by(self):
+        wanted = Wanted(probabilities=True)
+        memory = prediction_memory([predictor()], geometry(*LARGE), wanted)
+        # z is second when it is prepared, where a section has 100 x 300 voxels: 32 rows in work,
+        # 32 finished and 16 before them, and what 32 rows of as many raw ones need.
+        assert memory.window == 4 * 30_000 * (4 * 32 + 3 * (32 + 16 + 34))
+        # 32 raw rows of 50 x 300: three outputs twice, and what a decision takes; compression.
+        assert memory.slabs == 4 * 32 * 15_000 * (2 * 3 + 4) + 3 * 300_000
+        assert (memory.held, memory.uncertainty, memory.finishing) == (0, 0, 24 * MEGA)
+
+    def test_slices_are_worked_off_across_whatever_is_wanted(self):
+        flat = predictor(patch=(32, 32), spacing=(1.0, 1.0))
+        plain = prediction_memory([flat], geometry(*LARGE))
+        memory = prediction_memory([flat], geometry(*LARGE), Wanted(probabilities=True))
+        assert (memory.window, memory.held) == (plain.window, 0)
+        # Wherever the non-zero region leads: 32 rows of 200 x 300.
+        assert memory.slabs == 4 * 32 * 60_000 * (2 * 3 + 4) + 3 * 300_000
+
+    def test_a_map_of_uncertainty_is_held_and_then_written(self):
+        plain = prediction_memory([predictor()], geometry(*LARGE))
+        memory = prediction_memory([predictor()], geometry(*LARGE), Wanted(uncertainty=True))
+        assert memory.window == plain.window
+        assert memory.slabs == 4 * 32 * 60_000 * (2 * 3 + 4)
+        assert (memory.uncertainty, memory.finishing) == (6 * MEGA, 14 * 3 * MEGA)
+
+    def test_several_members_pass_by_as_probabilities_and_one_across_is_held(self):
+        flat = predictor(patch=(32, 32), spacing=(1.0, 1.0))
+        turned = replace(flat, recipe=flat.recipe.model_copy(update={"transpose": (0, 1, 2)}))
+        with_full = prediction_memory([flat, predictor()], geometry(*LARGE))
+        assert with_full.held == 0
+        assert with_full.slabs == 4 * 32 * 60_000 * (3 * 3 + 4)
+        across = prediction_memory([flat, turned], geometry(*LARGE))
+        assert across.held == 2 * 3 * 3 * MEGA
+
+    @pytest.mark.parametrize("part", ["slabs", "held", "uncertainty"])
+    def test_what_is_wanted_besides_is_there_while_the_networks_work(self, part):
+        memory = prediction_memory([predictor()], geometry(*LARGE), Wanted(uncertainty=True))
+        largest = replace(memory, window=10**9)
+        more = replace(largest, **{part: getattr(largest, part) + 10**9})
+        assert more.total - largest.total == pytest.approx(1.1e9)
+
+    @pytest.mark.parametrize(
+        ("outputs", "shape", "rows"),
+        [(3, LARGE, 32), (24, (256, 256, 256), 21), (105, (40, 800, 800), 1)],
+    )
+    def test_slabs_get_thinner_with_more_outputs(self, outputs, shape, rows):
+        assert slab_rows(outputs, shape, 0) == rows
+
 
 class TestLimit:
     def test_what_fits_is_allowed(self):
@@ -150,3 +198,26 @@ class TestLimit:
     def test_of_several_models_fewer_would_do(self):
         with pytest.raises(DataError, match="with --max-memory, predict with fewer models, or"):
             refuse_too_large([predictor(), predictor()], geometry(*LARGE), 500 * MEGA)
+
+    @pytest.mark.parametrize(
+        ("wanted", "flags"),
+        [
+            (Wanted(probabilities=True), "--save-probabilities"),
+            (Wanted(uncertainty=True), "--uncertainty"),
+            (
+                Wanted(probabilities=True, uncertainty=True),
+                "--save-probabilities and --uncertainty",
+            ),
+        ],
+    )
+    def test_what_does_not_fit_besides_is_told(self, wanted, flags):
+        one, where = predictor(), geometry(*LARGE)
+        limit = prediction_memory([one], where).total
+        refuse_too_large([one], where, limit)
+        with pytest.raises(DataError) as caught:
+            refuse_too_large([one], where, limit, wanted)
+        assert str(caught.value).endswith(
+            f"allow more with --max-memory, leave out {flags}, or crop the image"
+        )
+        with pytest.raises(DataError, match="with --max-memory, or crop the image"):
+            refuse_too_large([one], where, 500 * MEGA, wanted)

@@ -1,4 +1,5 @@
 import logging
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,8 @@ from autoseg.io.task import load_dataset
 from autoseg.networks.precision import Precision
 from autoseg.networks.sliding_window import predict_logits
 from autoseg.predict.predictor import Predictor
-from autoseg.predict.segmenter import Segmenter
+from autoseg.predict.segmenter import ProbabilitySlabs, Segmenter, _averaged, indices_of
+from autoseg.predict.uncertain import UncertaintyMap
 
 
 class Threshold(torch.nn.Module):
@@ -114,6 +116,39 @@ def test_members_without_a_common_axis_are_right_too_and_one_is_held(toy, caplog
         "a 2d model is worked off along another axis than the rest: its probabilities are held "
         "in main memory ("
     )
+
+
+def test_slices_across_another_axis_are_not_held_for_the_sake_of_probabilities(toy, caplog):
+    flat = predictor_of(toy, "2d", 0.2, 1.0)
+    turned = flat.recipe.model_copy(update={"transpose": (1, 0, 2)})
+    flat = replace(flat, recipe=turned)
+    members = (flat, predictor_of(toy, "3d_fullres", 1.5, 3.0))
+    for some in (members[:1], members):
+        segmenter = Segmenter(predictors=some)
+        with caplog.at_level(logging.INFO):
+            begun = segmenter.begin(segmenter.ready(framed(0)), axis=0)
+            slabs = begun.probabilities(begun.parts)
+            assert slabs.axis == begun.axis == 1
+            assert sum(slab.shape[1] for _, slab in slabs) == framed(0).geometry.shape[1]
+    assert caplog.records == []
+
+
+def passing(number: int, low: float):
+    """Slabs, none of which may be kept by anybody when the next is made."""
+    for row in range(number):
+        slab = np.full((3, 1, 4, 5), low + row, dtype=np.float32)
+        known = weakref.ref(slab)
+        yield slice(row, row + 1), slab
+        del slab
+        assert known() is None
+
+
+def test_slabs_are_let_go_of_before_the_next_are_made(toy):
+    members = [passing(3, 0.0), passing(3, 1.0), passing(3, 5.0)]
+    doubts = UncertaintyMap((3, 4, 5), 0, has_regions=False)
+    slabs = ProbabilitySlabs(axis=0, slabs=doubts.watch(_averaged(members)))
+    found = indices_of(slabs, (3, 4, 5), load_dataset(toy.task).labels)
+    assert found.shape == (3, 4, 5)
 
 
 def test_members_of_one_recipe_share_the_prepared_image(toy):
