@@ -50,6 +50,15 @@ class ModelGroup(Frozen):
     models: tuple[str, ...] = Field(min_length=1)
     held_out: tuple[FoldScores, ...] = ()
 
+    @property
+    def mean_dice(self) -> float | None:
+        """Over the held-out cases of all folds that have scores; None without any."""
+        scored = [
+            (one.num_cases, one.mean_dice) for one in self.held_out if one.mean_dice is not None
+        ]
+        total = sum(number for number, _ in scored)
+        return sum(number * dice for number, dice in scored) / total if total else None
+
 
 class ModelFile(Artifact):
     """The first entry of a model file, which names and vouches for all others.
@@ -76,3 +85,8 @@ class ModelFile(Artifact):
     summary: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     entries: tuple[FileEntry, ...]
+
+    @property
+    def best_group(self) -> int:
+        """Which of the groups has the highest Dice on its held-out cases; the first without any."""
+        return max(range(len(self.groups)), key=lambda number: self.groups[number].mean_dice or 0.0)

@@ -166,7 +166,7 @@ def is_model_file(path: Path) -> bool:
 
 
 def open_groups(
-    groups: Sequence[Sequence[Path]], clean_up: Sequence[CleanUp] = ()
+    groups: Sequence[Sequence[Path]], clean_up: Sequence[CleanUp] = (), *, single: bool = False
 ) -> tuple[list[list[Trained]], tuple[CleanUp, ...]]:
     """All that predicts together and what is cleaned up afterwards, wherever it lies.
 
@@ -174,13 +174,17 @@ def open_groups(
         groups: of each configuration and run, one ``bundle.json`` per fold; or one model file,
             which brings its own clean-up.
         clean_up: what is removed after those folds.
+        single: whether to take one fold of a model file only, of its best configuration.
 
     Raises:
         AutosegError: if a model is not there, or not sound.
     """
     if len(groups) == 1 and len(groups[0]) == 1 and is_model_file(groups[0][0]):
         opened = OpenedModel(groups[0][0])
-        return opened.groups(), opened.manifest.clean_up
+        found = opened.groups()
+        if single:
+            found = [found[opened.manifest.best_group][:1]]
+        return found, opened.manifest.clean_up
     return [[from_bundle(path) for path in group] for group in groups], tuple(clean_up)
 
 

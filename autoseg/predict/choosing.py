@@ -114,7 +114,7 @@ def _lying_at(place: Path, choice: ModelChoice) -> Chosen:
             remedy=f"name a {BUNDLE_NAME}, the folder of one or of several folds, or an exported "
             "file; --plan, -c and --run name a model of the workspace",
         )
-    cost = "--fast: what it costs is known in the model's own workspace only"
+    cost = "--fast, a single fold: what it costs is known in the model's own workspace only"
     return Chosen(
         groups=(files[:1] if choice.fast else files,),
         why=str(place),

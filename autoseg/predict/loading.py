@@ -135,7 +135,11 @@ def _seen_by(models: Sequence[Model]) -> Seen:
 
 
 def load_segmenter(
-    groups: Sequence[Sequence[Path]], options: PredictOptions, clean_up: Sequence[CleanUp] = ()
+    groups: Sequence[Sequence[Path]],
+    options: PredictOptions,
+    clean_up: Sequence[CleanUp] = (),
+    *,
+    single: bool = False,
 ) -> Segmenter:
     """Load all that predicts together.
 
@@ -144,6 +148,7 @@ def load_segmenter(
             which brings its own clean-up.
         options: device and precision.
         clean_up: what is removed afterwards.
+        single: whether to take one fold of a model file only, of its best configuration.
 
     Returns:
         The segmenter, all its networks on the device.
@@ -153,7 +158,7 @@ def load_segmenter(
             together, or a structure to clean up is none of theirs.
         WorkspaceError: if weights are missing, those of a previous stage included.
     """
-    trained, rules = open_groups(groups, clean_up)
+    trained, rules = open_groups(groups, clean_up, single=single)
     return segmenter_of(trained, options, rules)
 
 

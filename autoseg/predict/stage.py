@@ -125,7 +125,7 @@ def predict_folder(
     if chosen.cost is not None:
         logger.info("%s", chosen.cost)
     options = options.in_haste() if choice.fast else options
-    segmenter = load_segmenter(chosen.groups, options, chosen.clean_up)
+    segmenter = load_segmenter(chosen.groups, options, chosen.clean_up, single=choice.fast)
     inputs: Inputs = predict_inputs(source, len(segmenter.channels))
     _refuse_among_images(source, inputs, output)
     protect_inputs(inputs, output, segmenter)

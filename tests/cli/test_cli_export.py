@@ -4,6 +4,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import ON_CPU, assert_refused, call
 from conftest import toy_case
@@ -193,3 +194,21 @@ def test_without_onnx_the_package_is_named(export, tmp_path, monkeypatch):
     called = export("-c", "2d", "--onnx", tmp_path / "onnx")
     assert_refused(called, "--onnx: the package onnx is not installed; run: pip install")
     assert not (tmp_path / "onnx").exists()
+
+
+def test_haste_takes_one_network_of_a_file(toy, task, export, tmp_path):
+    file = tmp_path / "folds.autoseg"
+    assert export(file, "-c", "2d").code == 0
+    image = toy.raw / "imagesTr" / "ball_00.nii.gz"
+
+    def hasty(model):
+        out = tmp_path / f"{model.parent.name} {model.stem}"
+        called = call("predict", "-m", model, "-i", image, "-o", out, "--fast", *ON_CPU)
+        assert called.code == 0, called.err
+        assert "--fast, a single fold: what it costs is known in the model's own" in called.out
+        return read_labels(out / "ball_00.nii.gz").array
+
+    folds = [task.fold_folder("default", "2d", "default", f"fold{n}").bundle for n in (0, 1)]
+    of_file, (first, second) = hasty(file), map(hasty, folds)
+    np.testing.assert_array_equal(of_file, first)
+    assert (of_file != second).any()

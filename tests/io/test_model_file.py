@@ -85,6 +85,27 @@ def refusal(file):
 # What is written
 
 
+def test_a_single_fold_is_the_first_of_the_configuration_with_the_best_scores(tmp_path, bundles):
+    def group(path, *scores):
+        named = [
+            FoldScores(fold=f"fold{n}", num_cases=cases, mean_dice=dice, dice={})
+            for n, (cases, dice) in enumerate(scores)
+        ]
+        return PackedGroup(bundles=path, held_out=tuple(named))
+
+    # Over cases the second has 0.72, over folds only 0.5.
+    other = (write_fold(tmp_path / "2", fold="fold2", seed=2),)
+    groups = [group(other, (4, 0.7)), group(bundles, (9, 0.8), (1, 0.0), (0, None))]
+    file = write_model_file(tmp_path / "both.autoseg", groups, versions={}).path
+    ((only,),), _ = open_groups([[file]], single=True)
+    assert only.model.members[0].fold == "fold0"
+    assert [len(group) for group in open_groups([[file]])[0]] == [1, 2]
+    unscored = [group(other), group(bundles)]
+    file = write_model_file(tmp_path / "unscored.autoseg", unscored, versions={}).path
+    ((only,),), _ = open_groups([[file]], single=True)
+    assert only.model.members[0].fold == "fold2"
+
+
 def test_models_come_back_with_weights_that_lie_in_the_file(file, bundles):
     (group,) = OpenedModel(file).groups()
     for path, trained in zip(bundles, group, strict=True):

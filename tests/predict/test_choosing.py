@@ -194,7 +194,8 @@ def test_fast_with_a_model_on_all_cases_or_a_file_says_that_nothing_is_known(tas
     chosen = choose_model(task, ModelChoice(run="all", fast=True))
     assert chosen.cost == "--fast: what it costs is not known: no cases were held out"
     alone = choose_model(None, ModelChoice(bundle=everything.root, fast=True))
-    assert alone.cost == "--fast: what it costs is known in the model's own workspace only"
+    cost = "--fast, a single fold: what it costs is known in the model's own workspace only"
+    assert alone.cost == cost
 
 
 def test_fast_names_no_command_that_would_be_refused(task):
