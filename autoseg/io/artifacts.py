@@ -104,8 +104,10 @@ def read_object(path: Path, *, remedy: str | None = None) -> dict[str, Any]:
         if remedy is None:
             raise
         raise missing(path, remedy) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ArtifactError(f"cannot be read ({error})", place=shown(path)) from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError("not valid JSON: it is no text", place=shown(path)) from error
     return parse_object(path, text)
 
 

@@ -24,8 +24,14 @@ from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError, AutosegError
 from autoseg.io import artifacts, atomic, bundle
 from autoseg.io.mapped_weights import StoredTensor, map_file, map_tensors, read_header
-from autoseg.io.stored_zip import REMEDY, StoredEntry, read_entries, write_entries
-from autoseg.io.trained import Trained, from_bundle, identity_of
+from autoseg.io.stored_zip import (
+    REMEDY,
+    ZIP_SIGNATURE,
+    StoredEntry,
+    read_entries,
+    write_entries,
+)
+from autoseg.io.trained import Trained, begins_with, from_bundle, identity_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,8 +159,10 @@ def _entry(name: str, content: bytes | Path) -> FileEntry:
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a path means a model file, sound or not."""
-    return path.is_file() and path.suffix.lower() == SUFFIX
+    """Whether a path means a model file, sound or not, whatever it is called."""
+    if not path.is_file():
+        return False
+    return path.suffix.lower() == SUFFIX or begins_with(path, ZIP_SIGNATURE)
 
 
 def open_groups(

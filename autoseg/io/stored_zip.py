@@ -24,6 +24,9 @@ ALIGNMENT = 64
 
 REMEDY = "get it anew from where it was made"
 
+ZIP_SIGNATURE = b"PK\3\4"
+"""What a zip file begins with."""
+
 _LARGEST_DIRECTORY = 4 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _REGULAR_FILE = (stat.S_IFREG | 0o644) << 16
@@ -180,7 +183,8 @@ def _locate(file: IO[bytes], info: zipfile.ZipInfo, expected: int) -> StoredEntr
         raise ArtifactError(f"entry {name!r} does not follow the one before")
     fields = _read(file, _LOCAL, expected)
     length, extra = fields[-2:]
-    if (fields[0], fields[3], file.read(length)) != (b"PK\3\4", zipfile.ZIP_STORED, name.encode()):
+    found = fields[0], fields[3], file.read(length)
+    if found != (ZIP_SIGNATURE, zipfile.ZIP_STORED, name.encode()):
         raise ArtifactError(f"entry {name!r} is called otherwise where its content lies")
     start = expected + _LOCAL.size + length + extra
     return StoredEntry(name=name, start=start, size=info.file_size, crc=info.CRC)

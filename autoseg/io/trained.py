@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoseg.core.model import Model
-from autoseg.errors import WorkspaceError
+from autoseg.errors import ArtifactError, WorkspaceError
 from autoseg.io import atomic, bundle
 
 if TYPE_CHECKING:
@@ -44,9 +44,15 @@ def from_bundle(path: Path) -> Trained:
         path: its ``bundle.json``.
 
     Raises:
-        ArtifactError: if it is not valid.
+        ArtifactError: if it is not valid, or something else altogether.
         WorkspaceError: if it is not there, or the weights of a previous stage are not.
     """
+    if path.is_file() and path.suffix.lower() != ".json" and not begins_with(path, b"{"):
+        raise ArtifactError(
+            "is no model file",
+            place=path,
+            remedy="name a file that autoseg export wrote, or a bundle.json",
+        )
     model = bundle.load_model(path)
     weights = path.parent / model.members[0].weights
     if not weights.is_file():
@@ -60,6 +66,15 @@ def from_bundle(path: Path) -> Trained:
         weights=lambda: bundle.load_weights(weights),
         previous=tuple(_previous(model, path.parent / name) for name in files),
     )
+
+
+def begins_with(path: Path, signature: bytes) -> bool:
+    """Whether a file begins with some bytes; one that cannot be read does not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(signature)) == signature
+    except OSError:
+        return False
 
 
 def identity_of(model: Model, digest: str) -> str:

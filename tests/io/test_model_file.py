@@ -12,7 +12,13 @@ from autoseg.core.model_file import FoldScores
 from autoseg.core.selection import CleanUp
 from autoseg.errors import ArtifactError, AutosegError
 from autoseg.io import bundle
-from autoseg.io.model_file import MANIFEST, OpenedModel, PackedGroup, write_model_file
+from autoseg.io.model_file import (
+    MANIFEST,
+    OpenedModel,
+    PackedGroup,
+    open_groups,
+    write_model_file,
+)
 from autoseg.io.stored_zip import ALIGNMENT, read_entries, write_entries
 from autoseg.networks.from_weights import network_of
 
@@ -189,6 +195,32 @@ def test_what_is_no_zip_file_is_refused(tmp_path):
     assert "cut off, or not a model file" in refusal(tmp_path / "m.autoseg")
     with pytest.raises(ArtifactError, match="there is no model here"):
         OpenedModel(tmp_path / "none.autoseg")
+
+
+@pytest.mark.parametrize("name", ["m.zip", "m", "m.json"])
+def test_a_model_file_is_known_by_its_content(file, name):
+    ((first, second),), _ = open_groups([[file.rename(file.with_name(name))]])
+    assert (first.model.members[0].fold, second.model.members[0].fold) == ("fold0", "fold1")
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\0\xff", b"\x89PNG", b""])
+def test_something_else_is_said_to_be_no_model(tmp_path, content):
+    image, described = tmp_path / "a.nii.gz", tmp_path / "bundle.json"
+    for path in (image, described):
+        path.write_bytes(content)
+    with pytest.raises(ArtifactError) as caught:
+        open_groups([[image]])
+    assert str(caught.value) == (
+        f"{image}: is no model file; name a file that autoseg export wrote, or a bundle.json"
+    )
+    with pytest.raises(ArtifactError, match=r"bundle\.json: not valid JSON: "):
+        open_groups([[described]])
+
+
+def test_a_described_model_may_be_called_otherwise(bundles):
+    path = bundles[0].rename(bundles[0].with_name("ours.txt"))
+    ((trained,),), _ = open_groups([[path]])
+    assert trained.description == path
 
 
 def test_a_file_of_a_newer_version_is_refused(file):
