@@ -99,16 +99,19 @@ def map_tensors(
         tensors: where they lie in the weights.
 
     Returns:
-        Tensors on the CPU by name, which keep the file mapped.
+        Tensors on the CPU by name, which keep the file mapped: closing it is a ``BufferError``
+        while one of them is there.
     """
     import torch
 
+    # Tensors hold on to what they are given: a view keeps the file from being closed below them.
+    view = memoryview(file)
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         dtype = getattr(torch, _TYPES[tensor.dtype][0])
         count = prod(tensor.shape)
         flat = (
-            torch.frombuffer(file, dtype=dtype, count=count, offset=offset + tensor.start)
+            torch.frombuffer(view, dtype=dtype, count=count, offset=offset + tensor.start)
             if count
             else torch.empty(0, dtype=dtype)
         )

@@ -12,10 +12,11 @@ import mmap
 import posixpath
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from autoseg.core.artifact import Artifact
 from autoseg.core.model import Model
@@ -81,7 +82,8 @@ def write_model_file(
         clean_up: what is removed afterwards.
         summary: how the model was chosen.
         versions: of the software that writes, by distribution name.
-        check: called with the written file before it appears; None to look at the hashes only.
+        check: called with the written file before it appears, which is closed afterwards; None to
+            look at the hashes only.
 
     Returns:
         The file, read again and found sound.
@@ -107,9 +109,10 @@ def write_model_file(
     )
     with atomic.atomic_path(path) as partial_path:
         write_entries(partial_path, [(MANIFEST, _as_bytes(manifest)), *packing.entries])
-        written = OpenedModel(partial_path)
-        if check is not None:
-            check(written)
+        # An open file cannot be moved to its place everywhere.
+        with OpenedModel(partial_path) as written:
+            if check is not None:
+                check(written)
     return OpenedModel(path)
 
 
@@ -189,7 +192,7 @@ def open_groups(
 
 
 class OpenedModel:
-    """A model file that is what it says.
+    """A model file that is what it says; with ``with`` it is closed in the end.
 
     Args:
         path: the file.
@@ -222,6 +225,20 @@ class OpenedModel:
         }
         self._headers = {name: self._header(name) for name in self._models}
         self._check_models()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file: its weights cannot be read any more.
+
+        Tensors that are still in use keep it mapped, and themselves usable.
+        """
+        with suppress(BufferError):
+            self._file.close()
 
     @cached_property
     def identity(self) -> str:

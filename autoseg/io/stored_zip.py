@@ -186,11 +186,8 @@ def _locate(file: IO[bytes], info: zipfile.ZipInfo, expected: int) -> StoredEntr
         raise ArtifactError(f"entry {name!r} does not follow the one before")
     fields = _read(file, _LOCAL, expected)
     length, extra = fields[-2:]
-    if (fields[0], fields[3], file.read(length)) != (
-        ZIP_SIGNATURE,
-        zipfile.ZIP_STORED,
-        name.encode(),
-    ):
+    found = fields[0], fields[3], file.read(length)
+    if found != (ZIP_SIGNATURE, zipfile.ZIP_STORED, name.encode()):
         raise ArtifactError(f"entry {name!r} is called otherwise where its content lies")
     start = expected + _LOCAL.size + length + extra
     return StoredEntry(name=name, start=start, size=info.file_size, crc=info.CRC)

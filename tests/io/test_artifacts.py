@@ -49,6 +49,13 @@ def _message(tmp_path: Path, content: object) -> str:
     return message.removeprefix(f"{path}: ")
 
 
+def test_what_is_no_text_is_told_in_words(tmp_path: Path):
+    (tmp_path / "a.json").write_bytes(b"\x1f\x8b\x08")
+    with pytest.raises(ArtifactError) as caught:
+        artifacts.load(tmp_path / "a.json", Splits)
+    assert str(caught.value) == f"{tmp_path / 'a.json'}: not valid JSON: it is no text"
+
+
 def test_what_was_saved_is_loaded(tmp_path: Path):
     splits = Splits(folds=(Split(train=("a", "b"), validation=("c",)),), reason="five folds")
 

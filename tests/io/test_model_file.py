@@ -3,6 +3,7 @@ import json
 import stat
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,6 +186,44 @@ def test_a_file_that_is_not_sound_never_appears(tmp_path, bundles):
     with pytest.raises(AutosegError, match="not good enough"):
         pack(tmp_path / "out" / "m.autoseg", bundles, check=refuse)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def maps_of(file):
+    """Whether this process has a file mapped."""
+    return str(file) in Path("/proc/self/maps").read_text()
+
+
+def build(opened):
+    """Build every network on its weights, as ``export`` does."""
+    for trained in (one for group in opened.groups() for one in group):
+        network_of(trained.model, trained.weights(), trained.place)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell")
+def test_a_file_is_closed_before_it_is_moved_to_its_place(tmp_path, bundles, monkeypatch):
+    mapped = []
+    replace = Path.replace
+
+    def watched(path, target):
+        if target == tmp_path / "m.autoseg":
+            mapped.append(maps_of(path))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    opened = pack(tmp_path / "m.autoseg", bundles, check=build)
+    assert mapped == [False]
+    assert maps_of(opened.path)
+
+
+def test_weights_of_a_file_that_is_closed_stay_where_they_are_in_use(file):
+    with OpenedModel(file) as opened:
+        ((first, second),) = opened.groups()
+        weights = first.weights()
+    assert sum(float(tensor.sum()) for tensor in weights.values()) != 0
+    del weights
+    opened.close()
+    with pytest.raises(ValueError, match="closed"):
+        second.weights()
 
 
 def test_regions_are_kept(tmp_path):
