@@ -240,7 +240,7 @@ def test_images_are_never_written_over(walked, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "new")
     for output in ("new", "link"):
         called = predict(walked, "-i", tmp_path / "new", "-o", tmp_path / output)
-        assert_refused(called, "overwrite the images", "--output")
+        assert_refused(called, "the predictions would lie among the images", "--output")
     assert {path: path.read_bytes() for path in (tmp_path / "new").iterdir()} == before
 
 

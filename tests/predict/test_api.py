@@ -315,12 +315,17 @@ def test_what_is_no_model_is_refused_in_a_line(task, tmp_path):
 
 
 def test_nothing_is_chosen_of_a_single_model(file):
-    for named in ({"configuration": "2d"}, {"folds": [0]}, {"task": "Task_Small"}):
+    for named in (
+        {"configuration": "2d"},
+        {"folds": [0]},
+        {"plan": "default"},
+        {"task": "Task_Small"},
+    ):
         with pytest.raises(AutosegError) as caught:
             autoseg.load_model(file, **named, **ON_CPU)
         assert str(caught.value) == (
             f"{file}: is one model, of which nothing is chosen; leave out task, configuration, "
-            "folds and run"
+            "folds, plan and run"
         )
 
 
