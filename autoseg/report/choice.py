@@ -38,27 +38,21 @@ def choose(
         plan: name of the plan they are of.
 
     Returns:
-        The selected one if it was scored, else the best on held-out cases; None without scores.
+        The selected one if it was scored, of several that predict together the best; without a
+        selection the best on held-out cases; None without scores.
     """
     scored = [(model.mean_dice, model) for model in trained if model.mean_dice is not None]
     if not scored:
         return None, ""
-    for group in selection.groups if selection is not None else ():
-        for _, model in scored:
-            if (group.plan, group.configuration, group.run) == (
-                plan,
-                model.configuration,
-                model.run,
-            ):
-                assert selection is not None
-                alone = len(selection.groups) == 1
-                return (
-                    model,
-                    "selected" if alone else "the first of those selected to predict together",
-                )
-    best = max(scored, key=lambda pair: pair[0])
+    groups = selection.groups if selection is not None else ()
+    named = {(group.configuration, group.run) for group in groups if group.plan == plan}
+    selected = [pair for pair in scored if (pair[1].configuration, pair[1].run) in named]
+    _, best = max(selected or scored, key=lambda pair: pair[0])
+    if selected:
+        alone = len(groups) == 1
+        return best, "selected" if alone else "the best of those selected to predict together"
     only = "the only one with scores" if len(scored) == 1 else "the best on held-out cases"
-    return best[1], only
+    return best, only
 
 
 def cases_to_show(trained: Trained) -> list[ChosenCase]:

@@ -25,7 +25,7 @@ from autoseg.core.geometry import Geometry
 from autoseg.core.image import Image, LabelMap
 from autoseg.io.images import write_image, write_labels
 
-NUM_CASES = 24
+NUM_CASES = 48
 SHAPE = (16, 96, 96)
 NETWORK = {
     "architecture": "unet",

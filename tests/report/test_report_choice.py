@@ -37,7 +37,11 @@ def test_what_was_selected_comes_before_what_is_best():
     one = selected(("default", "2d", "default"))
     assert choose([flat, full], one, "default") == (flat, "selected")
     two = selected(("default", "2d", "default"), ("default", "3d_fullres", "default"))
-    assert choose([flat, full], two, "default")[1].startswith("the first of those selected")
+    together = "the best of those selected to predict together"
+    assert choose([flat, full], two, "default") == (full, together)
+    assert choose([full, flat], two, "default") == (full, together)
+    worse = model("2d", run="other", fold0={"a": 0.95})
+    assert choose([worse, flat, full], two, "default") == (full, together)
 
 
 def test_a_selection_of_another_plan_or_run_does_not_count():
