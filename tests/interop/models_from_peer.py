@@ -223,12 +223,20 @@ def train(data_set: DataSet, folders: PeerFolders, options: argparse.Namespace) 
         if (done / "checkpoint_final.pth").is_file():
             continue
         prepared = json.loads(file.read_text())["configurations"]
-        if "previous_stage" not in prepared[name]:
+        is_there = (folders.preprocessed / identifier(prepared, name)).is_dir()
+        if not is_there or "previous_stage" not in prepared[name]:
             words = ("-c", name, "-np", "1", *plans)
             run(peer_command(peer, "nnUNetv2_preprocess", *words), folders)
         words = [str(HERE / "peer_trainer.py"), str(file), name, fold]
         run([str(peer), *words, options.epochs, options.steps], folders)
         print(f"trained {data_set.name} {name} {fold}", flush=True)
+
+
+def identifier(planned: Json, name: str) -> str:
+    """Name of the folder of prepared data that a configuration shares with its ancestors."""
+    while "data_identifier" not in planned[name]:
+        name = planned[name]["inherits_from"]
+    return planned[name]["data_identifier"]
 
 
 def model_folder(data_set: DataSet, folders: PeerFolders, configuration: str) -> Path:
