@@ -17,7 +17,6 @@ from autoseg.cli.options import (
     VerboseOption,
     WorkspaceOption,
     find_place,
-    parse_bytes,
 )
 from autoseg.cli.prediction_options import (
     AnyPlanOption,
@@ -27,6 +26,7 @@ from autoseg.cli.prediction_options import (
     ProbabilitiesOption,
     parse_part,
 )
+from autoseg.core.quantities import parse_bytes
 from autoseg.core.words import counted
 
 if TYPE_CHECKING:

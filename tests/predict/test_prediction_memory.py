@@ -181,10 +181,13 @@ class TestEstimate:
 
 
 class TestLimit:
-    def test_what_fits_is_allowed(self):
+    def test_what_just_fits_is_allowed(self):
         one, where = predictor(), geometry(*LARGE)
         refuse_too_large([one], where, None)
-        refuse_too_large([one], where, prediction_memory([one], where).total)
+        needed = prediction_memory([one], where).total
+        refuse_too_large([one], where, needed)
+        with pytest.raises(DataError, match="more than"):
+            refuse_too_large([one], where, needed - 1)
 
     def test_what_does_not_fit_is_refused_with_what_it_would_take(self):
         one, where = predictor(), geometry(*LARGE)
